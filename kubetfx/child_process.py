@@ -1,6 +1,6 @@
-"""Processes of one's own: they end with the one that started them, and hand it their errors.
+"""Child processes: they end with the process that started them, and pass their errors to it.
 
-Whoever starts several at once gives each its share of the cores.
+A caller that starts several at once gives each its share of the cores.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import Any
 from kubetfx.errors import ConfigError, DataError, KubetfxError, StorageError, TrainingError
 
 FAILED = 1
-"""Exit code: an error that no restart mends."""
+"""Exit code of an error that a restart cannot fix."""
 ERROR = "error.json"
 """File with an error that ends the work of all processes."""
 _LEAVE_SECONDS = 5.0
@@ -31,13 +31,13 @@ _KINDS: Mapping[str, type[KubetfxError]] = {
 def started(
     module: str, *arguments: str, environment: Mapping[str, str], log_path: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a module as a process, which is ended with the context.
+    """Start a module as a process that ends with the context.
 
     Args:
-        module: its name. It calls `leave_with_parent`.
+        module: The name of the module, which calls `leave_with_parent`.
         arguments: The arguments of its command line.
-        environment: variables, besides those of this process.
-        log_path: file that its output is added to.
+        environment: Variables in addition to those of this process.
+        log_path: The file to which its output is appended.
 
     Yields:
         The process.
@@ -51,7 +51,7 @@ def started(
         yield process
     finally:
         if process.stdin is not None:
-            process.stdin.close()  # that is how a process learns that it is to leave
+            process.stdin.close()  # this is how the child learns that it must exit
         try:
             process.wait(0 if process.poll() is not None else _LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -60,10 +60,10 @@ def started(
 
 
 def leave_with_parent() -> None:
-    """End this process when the one that started it ends, however that was: its pipe is closed then."""
+    """End this process when its parent ends, for whatever reason: the pipe is closed then."""
 
     def wait() -> None:
-        while os.read(0, 1):  # sys.stdin has a lock that Python asks for at its end
+        while os.read(0, 1):  # Python takes the lock of sys.stdin when it exits
             pass
         os._exit(FAILED)
 
@@ -72,17 +72,16 @@ def leave_with_parent() -> None:
 
 
 def write_error(folder: Path, error: KubetfxError) -> None:
-    """Leave an error for the process that started this one.
+    """Write an error where the parent process finds it.
 
     Args:
-        folder: that both know.
-        error: that ends the work.
+        folder: A folder that both processes know. error: The error that ends the work.
     """
     write_whole(folder / ERROR, {"kind": type(error).__name__, "message": str(error)})
 
 
 def raise_error(folder: Path) -> None:
-    """Raise the error that a process has left, if there is one.
+    """Raise the error that a child process has written, if there is one.
 
     Args:
         folder: that both know.
@@ -97,7 +96,7 @@ def raise_error(folder: Path) -> None:
 
 
 def write_whole(path: Path, document: dict[str, Any]) -> None:
-    """Write a file that is there whole, or not at all: others wait for it.
+    """Write a file atomically, since others wait for it.
 
     Args:
         path: The path of the file.
@@ -120,9 +119,9 @@ def last_lines(log_path: Path, *, lines: int = 20) -> str:
 
 
 def how_it_ended(code: int) -> str:
-    """Return the exit code of a process in words.
+    """Describe the exit code of a process.
 
     Args:
-        code: as subprocess has it.
+        code: The exit code, as subprocess reports it.
     """
     return f"signal {-code}" if code < 0 else f"exit code {code}"

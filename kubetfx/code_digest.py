@@ -1,4 +1,4 @@
-"""Digests of what nodes depend on besides config and data: kubetfx's own code, and the libraries that compute."""
+"""Digests of what nodes depend on besides config and data: kubetfx's own code and its numerical libraries."""
 
 import functools
 import hashlib
@@ -16,7 +16,7 @@ def code_digest(folders: tuple[str, ...] = ("components", "models")) -> str:
     """Return a digest of kubetfx's code and of the versions of the libraries that nodes compute with.
 
     Args:
-        folders: of kubetfx, whose code counts.
+        folders: The folders of kubetfx whose code counts.
     """
     root = Path(__file__).parent
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""What computes now: kubetfx's code, the libraries, and the git commit that a run is started in."""
+"""The code of a run: kubetfx's own, the libraries, and the git commit that the run starts from."""
 
 import contextlib
 import os
@@ -27,14 +27,14 @@ _LIBRARIES = (
 )
 _GIT_SECONDS = 10
 _MAX_NAMES = 20
-"""Changed files that are named."""
+"""Maximum number of changed files that are named."""
 
 
 def code_of(folder: Path | None) -> Code:
-    """Return what computes now.
+    """Return the state of the code.
 
     Args:
-        folder: The folder of pipeline.yaml; None: there is none, as in a pod.
+        folder: The folder of pipeline.yaml; None if there is none, as in a pod.
     """
     return Code(kubetfx=own_version(), digest=code_digest(), git=git_state(folder, untracked="*.py"))
 
@@ -45,13 +45,13 @@ def git_state(
     """Return the commit of the repository that a folder is in.
 
     Args:
-        folder: The folder of the project; None: that of the image counts.
-        only: what counts as changed. Default: all files below the folder.
-        untracked: a pattern of files below the folder that count as changed if git does not know them.
-        of_image: take the commit of the image where there is no repository.
+        folder: The folder of the project; None: the commit of the image counts.
+        only: The files whose changes count. Default: all files below the folder.
+        untracked: A pattern of files below the folder that count as changed if git does not track them.
+        of_image: Use the commit of the image if there is no repository.
 
     Returns:
-        The commit; None where there is no repository, no git, or no commit.
+        The commit; None without a repository, git or a commit.
     """
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if folder is not None:
@@ -67,8 +67,8 @@ def git_state(
 
 
 def _git(folder: Path, *arguments: str) -> list[str]:
-    """Return lines that git answers."""
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # a run never waits for somebody's commit
+    """Return the output of git as lines."""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # a run never waits for a concurrent commit
     command = ["git", "-C", str(folder), *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS, env=environment, errors="replace"

@@ -1,6 +1,6 @@
-"""The section `beam`: which engine goes through the data, and how it is reached.
+"""The section `beam`: which engine processes the data, and how it is reached.
 
-What Beam's own parsers say of the options is asked before a run (kubetfx/engine/arguments.py): importing Beam takes
+Beam's own parsers check the options before a run (kubetfx/engine/arguments.py): importing Beam takes
 seconds, and most commands need only the section.
 """
 
@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from kubetfx.config.section import Section, nearest
 
 _DASK = "apache_beam.runners.dask.dask_runner.DaskRunner"
-"""Beam has it under no short name."""
+"""Beam has no short name for it."""
 RUNNERS = (
     "DirectRunner",
     "PrismRunner",
@@ -31,7 +31,7 @@ RUNNERS = (
     "TestDirectRunner",
     "TestDataflowRunner",
 )
-"""What Beam names (`StandardOptions.KNOWN_RUNNER_NAMES`), and DaskRunner."""
+"""The runners that Beam names (`StandardOptions.KNOWN_RUNNER_NAMES`), and DaskRunner."""
 _ADDRESS = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
 
 
@@ -39,8 +39,9 @@ class EnvironmentConfig(Section):
     """Where an engine runs the Python code of a step, as Beam names it."""
 
     type: Literal["DOCKER", "PROCESS", "EXTERNAL", "LOOPBACK"]
-    """DOCKER: a container per worker. PROCESS: a command on the engine's machines. EXTERNAL: a pool of workers that
-    somebody started. LOOPBACK: the process that runs the pipeline, for trials."""
+    """DOCKER: a container per worker. PROCESS: a command on the engine's machines. EXTERNAL: a pool of workers that is
+    already running. LOOPBACK: the process that runs the pipeline, for trials.
+    """
     config: str | dict[str, str | dict[str, str]] = ""
     """DOCKER: the image. PROCESS: `{command: /opt/apache/beam/boot}`. EXTERNAL: host and port of the pool, as the
     engine reaches it."""
@@ -50,7 +51,8 @@ class EnvironmentConfig(Section):
         needed = {"PROCESS": "the command, {command: /opt/apache/beam/boot}", "EXTERNAL": "the pool, HOST:PORT"}
         if self.type in needed and not self.config:
             raise ValueError(
-                f"beam.environment.config is needed. Received: none, with type: {self.type}. Name {needed[self.type]}"
+                f"beam.environment.config is missing. Received: nothing, with type: {self.type}. Give "
+                f"{needed[self.type]}"
             )
         if self.type == "EXTERNAL" and isinstance(self.config, str):
             _check_address("beam.environment.config", self.config)
@@ -61,9 +63,10 @@ class BeamConfig(Section):
     """How the data-parallel nodes run."""
 
     runner: str = "DirectRunner"
-    """`DirectRunner` is this machine: the nodes go through the data themselves, in blocks, with a thread per core. Any
-    other that Beam names, such as `PortableRunner`, `FlinkRunner`, `SparkRunner` or `DataflowRunner`, or the import
-    path of a runner's class."""
+    """`DirectRunner` runs on this machine: the nodes process the data themselves, in blocks, with one thread per core.
+    Otherwise any other runner that Beam names, such as `PortableRunner`, `FlinkRunner`, `SparkRunner` or
+    `DataflowRunner`, or the import path of a runner's class.
+    """
     endpoint: str | None = None
     """Host and port of the engine's job service: `localhost:8099`."""
     environment: EnvironmentConfig | None = None
@@ -73,7 +76,7 @@ class BeamConfig(Section):
     options: dict[str, Any] = {}
     """Options of Beam and of its runner by name, without dashes: `{parallelism: 4, flink_version: "1.19"}`."""
     timeout: float = Field(120.0, gt=0)
-    """Seconds that the engine may take to answer, and to start its first worker."""
+    """Seconds that the engine has to answer, and to start its first worker."""
     arguments: tuple[str, ...] = ()
     """The same as `options`, as Beam's command line takes them. `--direct_num_workers=2` alone is a number of threads
     on this machine; with any other, such as `--direct_running_mode=multi_processing`, the nodes run as Beam
@@ -85,7 +88,7 @@ class BeamConfig(Section):
         if runner in RUNNERS or "." in runner:
             return runner
         raise ValueError(
-            f"there is no runner of this name.{nearest(runner, RUNNERS)} Known: {', '.join(RUNNERS)}; or "
+            f"unknown runner.{nearest(runner, RUNNERS)} Known: {', '.join(RUNNERS)}; or "
             f"the import path of a class. Received: {runner!r} (text)"
         )
 
@@ -103,12 +106,11 @@ class BeamConfig(Section):
             inner = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
             if any(isinstance(part, dict | list) for part in inner):
                 raise ValueError(
-                    f"beam.options.{name} is a value, a list of values, or a mapping of values. Received: {value!r}"
+                    f"beam.options.{name} must be a value, a list of values, or a mapping of values. Received: "
+                    f"{value!r}"
                 )
             if name.startswith("-"):
-                raise ValueError(
-                    f"names of options have no dashes before them. Received: {name}. Try {name.strip('-')}"
-                )
+                raise ValueError(f"names of options have no leading dashes. Received: {name}. Try {name.strip('-')}")
         return options
 
     @field_validator("arguments")
@@ -117,7 +119,7 @@ class BeamConfig(Section):
         for argument in arguments:
             name, _, value = argument.partition("=")
             if name == "--direct_num_workers" and value and not value.isdecimal():
-                raise ValueError(f"--direct_num_workers is a whole number, 0 for all cores. Received: {value}")
+                raise ValueError(f"--direct_num_workers must be a whole number, 0 for all cores. Received: {value}")
         return arguments
 
     @model_validator(mode="after")
@@ -137,17 +139,21 @@ class BeamConfig(Section):
                 raise ValueError(f"beam.{key} and the option {twice[0]} say the same. Leave one of them out")
         if self.image and self.environment and self.environment.type != "DOCKER":
             raise ValueError(
-                f"beam.image is for containers. Received: beam.environment.type: {self.environment.type}. Leave "
-                "beam.image out: who starts the workers chooses their image"
+                f"beam.image applies to containers only. Received: beam.environment.type: {self.environment.type}. "
+                f"Leave "
+                "beam.image out: whoever starts the workers chooses their image"
             )
         return self
 
     @property
     def command_line(self) -> list[str]:
-        """All of it, as Beam's command line takes it; references to variables stay. Empty where all are defaults."""
+        """All options in the form of Beam's command line; references to variables stay unresolved. Empty if all are
+        defaults.
+        """
         found = [*self._reached_by(), *_as_arguments(self.options), *self.arguments]
         if self.runner == "DirectRunner" and not found:
-            return []  # with any, TFX packs itself for workers elsewhere at every node, which takes more than a second
+            # with any option, TFX packages itself for remote workers at every node, which takes more than a second
+            return []
         return [f"--runner={_DASK if self.runner == 'DaskRunner' else self.runner}", *found]
 
     def _reached_by(self) -> Iterator[str]:
@@ -179,6 +185,6 @@ def _as_arguments(options: Mapping[str, Any]) -> Iterator[str]:
 
 def _check_address(key: str, address: str) -> None:
     if "${" in address or address.startswith("{"):
-        return  # looked up where it is used; or Beam's own JSON
+        return  # resolved where it is used; or Beam's own JSON
     if not _ADDRESS.fullmatch(address):
-        raise ValueError(f"{key} is HOST:PORT. Received: {address!r}. Try localhost:8099")
+        raise ValueError(f"{key} must be HOST:PORT. Received: {address!r}. Try localhost:8099")

@@ -1,4 +1,4 @@
-"""Dotted keys of a pipeline.yaml, `training.epochs`: which part of the tree each means, and putting values in."""
+"""Dotted keys of a pipeline.yaml, such as `training.epochs`: which part of the tree each means, and setting values."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -10,15 +10,16 @@ from kubetfx.errors import ConfigError
 
 _KEY = re.compile(r'"[^"]+"|[^."=]+')
 DOTTED = re.compile(rf"(?:{_KEY.pattern})(?:\.(?:{_KEY.pattern}))*")
-"""A key with those around it. One that has dots itself is in double quotes."""
+"""A dotted key. A key that contains dots itself is in double quotes."""
 OF_OVERRIDES = (
-    "An override is dotted.key=value. Received: {!r}. Try training.epochs=3; a key that has dots itself is in double "
+    "An override must have the form dotted.key=value. Received: {!r}. Try training.epochs=3; put a key that contains "
+    "dots into double "
     'quotes, data.types."a.b"=text.'
 )
 
 
 def keys_of(dotted: str) -> list[str]:
-    """Return the keys that a dotted one is made of, without their quotes.
+    """Return the parts of a dotted key, without their quotes.
 
     Args:
         dotted: the key.
@@ -27,15 +28,14 @@ def keys_of(dotted: str) -> list[str]:
 
 
 def override(document: dict[str, Any], dotted: str, value: Any) -> None:
-    """Put a value into a document. Sections on the way to it are made.
+    """Set a value in a document, and create missing sections on the way.
 
     Args:
         document: The document of sections by name, which is changed.
-        dotted: the key.
-        value: replaces what is there.
+        dotted: The key. value: The new value.
 
     Raises:
-        ConfigError: it is no dotted key, or one on the way to it has a value that has no keys.
+        ConfigError: the key is malformed, or a key on the way holds a value that has no keys.
     """
     if not DOTTED.fullmatch(dotted):
         raise ConfigError(OF_OVERRIDES.format(dotted))
@@ -52,7 +52,7 @@ def override(document: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def annotation_of(keys: Sequence[str], root: type[BaseModel]) -> Any:
-    """Return the type of a key; None for one that is not known, or is within a mapping.
+    """Return the type of a key; None for an unknown key, or one within a mapping.
 
     Args:
         keys: as `keys_of` gives them.
@@ -67,7 +67,7 @@ def annotation_of(keys: Sequence[str], root: type[BaseModel]) -> Any:
 
 
 def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Find the sections that a value may be.
+    """Find the sections that a value can hold.
 
     Args:
         annotation: type of a key.
@@ -82,7 +82,7 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def leaves(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Find the keys that have values of their own.
+    """Find the keys that hold values.
 
     Args:
         root: a section.

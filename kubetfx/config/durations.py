@@ -1,4 +1,4 @@
-"""Spans of time as people write them: `30m`, `12h`, `1d`, `2w`."""
+"""Durations as people write them: `30m`, `12h`, `1d`, `2w`."""
 
 import re
 from datetime import timedelta
@@ -13,14 +13,14 @@ _UNITS = {
     "d": timedelta(days=1),
     "w": timedelta(weeks=1),
 }
-_EXAMPLES = "a number and one of s, m, h, d and w, for example 30m, 12h or 1d"
+_EXAMPLES = "a number followed by s, m, h, d or w, for example 30m, 12h or 1d"
 
 
 def duration(text: str) -> timedelta:
-    """Read a span of time.
+    """Parse a duration.
 
     Args:
-        text: a whole number, and a unit.
+        text: A whole number and a unit.
 
     Returns:
         The time.
@@ -30,12 +30,12 @@ def duration(text: str) -> timedelta:
     """
     match = re.fullmatch(r"\s*([0-9]{1,6})\s*([smhdw])\s*", text)
     if match is None:
-        raise ValueError(f"a span of time is {_EXAMPLES}. Received: {text!r}")
+        raise ValueError(f"a duration must be {_EXAMPLES}. Received: {text!r}")
     return int(match[1]) * _UNITS[match[2]]
 
 
 def seconds_of(text: str) -> int:
-    """Return a span of time in seconds.
+    """Return a duration in seconds.
 
     Args:
         text: see `duration`.
@@ -45,11 +45,11 @@ def seconds_of(text: str) -> int:
 
 def _checked(value: Any) -> Any:
     if not isinstance(value, str):
-        raise ValueError(f"a span of time is {_EXAMPLES}. Received: {value!r}")
+        raise ValueError(f"a duration must be {_EXAMPLES}. Received: {value!r}")
     if not duration(value):
-        raise ValueError(f"a span of time is longer than 0. Received: {value!r}")
+        raise ValueError(f"a duration must be longer than 0. Received: {value!r}")
     return value
 
 
 Duration = Annotated[str, BeforeValidator(_checked)]
-"""Of a config, where it stays a text."""
+"""A duration in a config, where it stays a text."""

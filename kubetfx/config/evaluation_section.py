@@ -23,14 +23,16 @@ from kubetfx.config.section import Section
 
 
 class Bounds(Section):
-    """Bounds of a metric. A model that misses one is not blessed."""
+    """Bounds of a metric. A model that violates one is not blessed."""
 
     at_least: float | None = None
     """Lower bound of the metric's value."""
     at_most: float | None = None
     """Upper bound of the metric's value."""
     worse_by_at_most: float | None = Field(None, ge=0)
-    """How much worse than the model that is served now, in the metric's own unit. Passes when nothing is served yet."""
+    """How much worse the metric may be than that of the currently served model, in the metric's own unit. Always passes
+    if nothing is served yet.
+    """
 
     @model_validator(mode="after")
     def _has_a_bound(self) -> Self:
@@ -47,13 +49,13 @@ class Bounds(Section):
         return any(bound is not None for bound in (self.at_least, self.at_most, self.worse_by_at_most))
 
     def wrong_side(self, better: Better) -> str | None:
-        """Say what is wrong with a bound that lets only bad models pass.
+        """Explain what is wrong with a bound that only bad models satisfy.
 
         Args:
-            better: which values of the metric are better.
+            better: Whether higher or lower values are better.
 
         Returns:
-            None: nothing is.
+            None if nothing is wrong.
         """
         wrong, right = ("at_most", "at_least") if better == "higher" else ("at_least", "at_most")
         value = getattr(self, wrong)
@@ -62,14 +64,13 @@ class Bounds(Section):
         return f"{better} values are better, so the bound is {right}. Received: {wrong}: {value:g}"
 
     def out_of_reach(self, lowest: float, highest: float) -> str | None:
-        """Say what is wrong with a bound that no model passes.
+        """Explain what is wrong with a bound that no model can satisfy.
 
         Args:
-            lowest: value that the metric can have.
-            highest: value that it can have.
+            lowest: The lowest possible value of the metric. highest: The highest possible value.
 
         Returns:
-            None: nothing is.
+            None if nothing is wrong.
         """
         is_low = self.at_most is not None and self.at_most < lowest
         is_high = self.at_least is not None and self.at_least > highest
@@ -85,8 +86,9 @@ class Threshold(Bounds):
     """Bounds of a metric over all rows."""
 
     better_than_baseline: bool | Literal["linear"] = True
-    """Whether the metric must be better than that of a constant, which says the most frequent class or the mean of the
-    training rows, by more than chance explains with 95 % confidence. `linear`: better than a linear model."""
+    """Whether the metric must be better than that of a constant prediction, the most frequent class or the mean of the
+    training rows, by more than chance explains with 95 % confidence. `linear`: better than a linear model.
+    """
 
     @property
     def _asks(self) -> bool:
@@ -105,21 +107,24 @@ def problem_of(bound: Bounds, metric: Description) -> str | None:
 
 
 class RobustnessConfig(Section):
-    """Changes to the images of the evaluation split. The accuracy that each costs is a metric, named `drop_` with the
-    name and strength of the change, for example drop_blur_1.5; a threshold may bound it."""
+    """Changes to the images of the evaluation split. The loss of accuracy by each change is a metric, named `drop_`
+    plus the name and strength of the change, for example drop_blur_1.5; a threshold can bound it.
+    """
 
     noise: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
-    """Standard deviations of noise, as a share of white."""
+    """Standard deviations of noise, as fractions of the intensity of white."""
     blur: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """Standard deviations of a Gaussian blur, in pixels of the network's input."""
     rotation: tuple[Annotated[float, Field(gt=0, le=180)], ...] = ()
-    """Angles in degrees."""
+    """Rotation angles in degrees."""
     jpeg: tuple[Annotated[int, Field(ge=1, le=100)], ...] = ()
     """Qualities of JPEG compression, 1 to 100."""
     fgsm: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
-    """Largest change of a pixel, as a share of white, in one step against the label (fast gradient sign method)."""
+    """Largest change of a pixel, as a fraction of the intensity of white, in one step against the label (fast gradient
+    sign method).
+    """
     max_images: int = Field(1_000, ge=1)
-    """Images of the evaluation split that are changed, the first ones."""
+    """Number of images of the evaluation split that are changed; the first ones are taken."""
 
     @property
     def metrics(self) -> dict[str, tuple[str, float]]:
@@ -131,24 +136,27 @@ class RobustnessConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Metrics, and the thresholds that a model has to reach to be pushed."""
+    """Metrics, and the thresholds that a model must meet to be pushed."""
 
     metrics: tuple[str, ...] = ()
     """Metrics to compute; one of your own as `module:attribute`. Empty: all of kubetfx's that fit the task."""
     thresholds: dict[str, Threshold] = {}
-    """Bounds by metric. Empty: that the first metric is better than that of a constant, and no more than 0.01 worse
-    than that of the served model."""
+    """Bounds by metric. Empty: the first metric must be better than that of a constant, and at most 0.01 worse than
+    that of the served model.
+    """
     slices: tuple[str | tuple[str, ...], ...] | dict[str, dict[str, Bounds]] = ()
-    """Columns, or combinations of columns, by whose values the metrics are also computed. For images: the label,
-    `image_size`, `format`, `channels`, or a column of the table that lists them. As a mapping, bounds that each value
-    of a column must keep: `{carrier: {accuracy: {at_least: 0.7}}}`. Slices of fewer than 30 rows are shown and not
-    judged."""
+    """Columns, or combinations of columns, for whose values the metrics are also computed separately. For images: the
+    label, `image_size`, `format`, `channels`, or a column of the table that lists the images. A mapping gives bounds
+    for each value of a column: `{carrier: {accuracy: {at_least: 0.7}}}`. Slices of fewer than 30 rows are shown but not
+        judged.
+    """
     robustness: RobustnessConfig = RobustnessConfig()
     calibrate: bool = False
-    """Calibrate the probabilities of a classifier by a temperature that the validation split chooses. It is part of the
-    exported model, and calibration_error is among the metrics."""
+    """Calibrate the probabilities of a classifier by a temperature that the validation split chooses. The temperature
+    is part of the exported model, and calibration_error is added to the metrics.
+    """
     cross_validation: CrossValidationConfig | None = None
-    """Train and evaluate on folds of the whole table, too. None: no."""
+    """Cross-validation: also train and evaluate on folds of the whole table. None: no."""
 
     @model_validator(mode="after")
     def _bounds_are_on_the_right_side(self) -> Self:
@@ -164,26 +172,28 @@ class EvaluationConfig(Section):
         for name in self.cross_validated:
             if self.cross_validation is None:
                 raise ValueError(
-                    f"evaluation.thresholds.{name} needs folds. Received: no cross_validation. Add it: "
+                    f"evaluation.thresholds.{name} needs cross-validation. Received: no evaluation.cross_validation. "
+                    f"Add it: "
                     "evaluation.cross_validation: {folds: 5}"
                 )
             if is_reference(name):
                 raise ValueError(
-                    f"evaluation.thresholds.{name}: the mean over folds of a metric of your own has no bound. Name one "
+                    f"evaluation.thresholds.{name}: the mean over folds of a metric of your own cannot be bounded. "
+                    f"Name one "
                     f"of kubetfx's, for example {CROSS_VALIDATED_PREFIX}accuracy"
                 )
             threshold = self.thresholds[name]
             is_bounded = threshold.at_least is not None or threshold.at_most is not None
             if not is_bounded or threshold.worse_by_at_most is not None or threshold.better_than_baseline == "linear":
                 raise ValueError(
-                    f"evaluation.thresholds.{name}: the mean over folds is bounded by at_least or at_most alone. "
+                    f"evaluation.thresholds.{name}: the mean over folds can only be bounded by at_least and at_most. "
                     f"Received: {', '.join(sorted(threshold.model_fields_set))}"
                 )
         return self
 
     @property
     def bounds(self) -> dict[str, Mapping[str, Bounds]]:
-        """All bounds by metric, by the key that has them: `thresholds`, `slices.COLUMN`."""
+        """All bounds by metric, by the key that contains them: `thresholds`, `slices.COLUMN`."""
         return {
             "thresholds": self.thresholds,
             **{f"slices.{column}": bounds for column, bounds in self.slice_bounds.items()},
@@ -191,12 +201,12 @@ class EvaluationConfig(Section):
 
     @property
     def slice_bounds(self) -> dict[str, dict[str, Bounds]]:
-        """Bounds by metric, by the column of whose slices they are."""
+        """Bounds by metric, by the column that makes the slices."""
         return self.slices if isinstance(self.slices, dict) else {}
 
     @property
     def sliced(self) -> list[tuple[str, ...]]:
-        """Columns of each kind of slice."""
+        """The columns of each set of slices."""
         return [(spec,) if isinstance(spec, str) else spec for spec in self.slices]
 
     @property
@@ -205,8 +215,9 @@ class EvaluationConfig(Section):
 
     @property
     def of_folds(self) -> Self:
-        """The section for the folds of cross-validation, with the same metrics and nothing that decides about models:
-        so a new bound changes no fold."""
+        """The section for the folds of cross-validation, with the same metrics but no thresholds, so that a new bound
+        changes no fold.
+        """
         names = [name.removeprefix(CROSS_VALIDATED_PREFIX) for name in self.thresholds]
         thresholds = {
             name: Threshold(better_than_baseline=True) for name in names if not name.startswith(ROBUSTNESS_PREFIX)
@@ -215,12 +226,12 @@ class EvaluationConfig(Section):
 
     @property
     def cross_validated(self) -> tuple[str, ...]:
-        """Means over folds that thresholds bound."""
+        """The means over folds that have thresholds."""
         return tuple(name for name in self.thresholds if name.startswith(CROSS_VALIDATED_PREFIX))
 
     @property
     def own_metrics(self) -> tuple[str, ...]:
-        """The metrics of the user's own, `module:attribute`."""
+        """The user's own metrics, `module:attribute`."""
         return tuple(name for name in self._named_metrics if is_reference(name))
 
     def metric_names(self, task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
@@ -228,7 +239,7 @@ class EvaluationConfig(Section):
 
         Args:
             task: The task of the model.
-            sees_images: whether one of the model's columns has images.
+            sees_images: Whether one of the model's columns holds images.
         """
         ours = names_for(task, sees_images=sees_images)
         defaults = () if self.metrics else default_names(task, sees_images=sees_images)

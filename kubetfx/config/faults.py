@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words: pydantic's faults become one line per key."""
+"""Errors of a configuration in plain words: pydantic's errors become one line per key."""
 
 import re
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from kubetfx.config.dotted_keys import sections_in
 from kubetfx.config.section import nearest
 
 _TYPE_IN_PATH = re.compile(r"(function-|literal\[|dict\[|tuple\[|str$|WorkspaceConfig$|Interval$)")
-"""What pydantic puts into a path to say which member of a union it tried."""
+"""The parts of a path by which pydantic says which member of a union it tried."""
 
 
 _WORDS_OF_YAML = {"valid tuple": "valid list, [A, B] for example", "valid dictionary": "valid mapping"}
-"""For the names of Python's types in what pydantic says."""
+"""Plain words for the names of Python's types in pydantic's messages."""
 
 
 def describe_faults(error: ValidationError, root: type[BaseModel]) -> list[str]:
     """Describe what is wrong with a configuration.
 
     Args:
-        error: what pydantic raised.
-        root: the model that was to be made; unknown keys are compared with its fields.
+        error: The error that pydantic raised.
+        root: The model that was validated; unknown keys are compared with its fields.
 
     Returns:
         One line per wrong key: its dotted path, what is wrong, and what was received.
@@ -31,8 +31,8 @@ def describe_faults(error: ValidationError, root: type[BaseModel]) -> list[str]:
 
 
 def _by_path(errors: Sequence[ErrorDetails]) -> dict[str, list[ErrorDetails]]:
-    """Return faults by dotted path. A value may be wrong in several ways; where a part of it is, that part is what
-    counts.
+    """Return faults by dotted path. A value may be wrong in several ways; if a part of it is wrong, only that part is
+    reported.
     """
     paths: dict[str, list[ErrorDetails]] = {}
     for error in errors:
@@ -48,14 +48,14 @@ def _describe(path: str, faults: Sequence[ErrorDetails], root: type[BaseModel]) 
     if fault["type"] == "extra_forbidden":
         known = _fields_at(location[:-1], root)
         key = str(location[-1])
-        return f"{dotted}: there is no such key.{nearest(key, known)} Known here: {', '.join(known)}."
+        return f"{dotted}: unknown key.{nearest(key, known)} Known here: {', '.join(known)}."
     if fault["type"] == "missing":
         return f"{dotted}: is required."
     messages = (other["msg"].removeprefix("Value error, ") for other in faults)
     message = "; or ".join(text[0].lower() + text[1:] for text in messages)
     for ours, of_yaml in _WORDS_OF_YAML.items():
         message = message.replace(ours, of_yaml)
-    if fault["type"] == "value_error":  # our own; it says what was received
+    if fault["type"] == "value_error":  # our own message, which says what was received
         message = message.removesuffix(".")
         return f"{message}." if message.startswith(dotted) else f"{dotted}: {message}."
     return f"{dotted}: {message}. Received: {fault['input']!r} ({kind_of(fault['input'])})."
@@ -71,10 +71,10 @@ def _fields_at(location: Sequence[str | int], root: type[BaseModel]) -> list[str
 
 
 def kind_of(value: object) -> str:
-    """Return what a value of YAML is, for people, for example `a list`.
+    """Describe the kind of a YAML value for people, for example `a list`.
 
     Args:
-        value: as the YAML parser gives it.
+        value: The value as the YAML parser returns it.
     """
     names = {
         dict: "a mapping",

@@ -18,8 +18,10 @@ from kubetfx.config.section import Section
 
 FOLD_PREFIX = "Fold"
 WARM_START_MODEL = "WarmStartModel"
-"""Id of the node that fetches the served model, for a training to start from."""
-"""Begins the ids of nodes that do for a fold of cross-validation what the node without it does for the whole table."""
+"""Id of the node that fetches the served model as the start of a training."""
+"""Prefix of the ids of nodes that process a fold of cross-validation as the node without it processes the whole
+table.
+"""
 COMPONENTS = (
     "TableExampleGen",
     "ImageExampleGen",
@@ -46,7 +48,7 @@ COMPONENTS = (
     "RetrainGate",
     "RetrainEnd",
 )
-"""Ids of the nodes that `pipeline/definition.py` puts together; which ExampleGen it is goes by `data.format`."""
+"""Ids of the nodes that `pipeline/definition.py` assembles; `data.format` decides which ExampleGen is used."""
 
 
 SHARED_MEMORY_PATH = "/dev/shm"
@@ -54,7 +56,7 @@ _LIGHT_GROUPS = (
     ("StatisticsGen", "SchemaGen", "ExampleValidator", "AnomalyGate"),
     ("ServedModelResolver", "Evaluator", "Pusher", "Report"),
 )
-"""Neighbouring components whose work is less than the start of their pods."""
+"""Neighbouring components whose work takes less time than starting their pods."""
 
 
 _KUBERNETES_RESOURCE = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"
@@ -101,30 +103,31 @@ _AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 
 
 class Retries(Section):
-    """How often a task that failed is tried again, and after how long."""
+    """How often, and after how long, a failed task is retried."""
 
     count: int = Field(2, ge=0)
-    """Tries after the first."""
+    """Number of retries after the first try."""
     backoff_seconds: int = Field(30, ge=0)
     """Seconds before the second try."""
     backoff_factor: int = Field(2, ge=1)
-    """What the wait is multiplied by before each further try."""
+    """Factor by which the wait grows before each further try."""
     deadline_seconds: int = Field(604_800, ge=1)
-    """Seconds from the start of the first try to the end of the last one: a try that runs then is ended. The default is
-    a week; the hour that Kubeflow Pipelines has by default ends what takes longer."""
+    """Seconds from the start of the first try to the end of the last one: a try that is still running then is stopped.
+    The default is a week, since the one hour of Kubeflow Pipelines would stop long tasks.
+    """
 
 
 class Gpu(Section):
     """Accelerators of a task."""
 
     count: int = Field(1, ge=1)
-    """How many the pod gets."""
+    """Number of accelerators for the pod."""
     resource: Annotated[str, Field(pattern=_KUBERNETES_RESOURCE)] = "nvidia.com/gpu"
     """Name of the resource that the cluster's device plugin offers."""
 
 
 class Requests(Section):
-    """What the scheduler sets aside, where that is less than the limit."""
+    """Resources that the scheduler reserves, if less than the limits."""
 
     cpu: _Cpu | None = None
     """Cores, for example `2` or `500m`."""
@@ -133,18 +136,18 @@ class Requests(Section):
 
 
 class Toleration(Section):
-    """A taint of nodes that the pod tolerates, as Kubernetes has it."""
+    """A node taint that the pod tolerates, in the terms of Kubernetes."""
 
     key: str | None = None
-    """The taint's key. None, with the operator Exists: every taint."""
+    """Key of the taint. None, with the operator Exists: every taint."""
     operator: Literal["Equal", "Exists"] = "Equal"
-    """`Exists` takes any value of the taint."""
+    """`Exists` matches any value of the taint."""
     value: str | None = None
     """The taint's value, for `Equal`."""
     effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
-    """The effect that is tolerated. None: each."""
+    """The effect that is tolerated. None: all."""
     toleration_seconds: int | None = Field(None, ge=0)
-    """For NoExecute: seconds that the pod stays on a tainted node. None: for good."""
+    """For NoExecute: seconds that the pod stays on a tainted node. None: forever."""
 
     @model_validator(mode="after")
     def _fits_its_operator(self) -> Self:
@@ -163,7 +166,7 @@ class VolumeClaim(Section):
     mount_path: _AbsolutePath
     """Where it appears in the container."""
     sub_path: str = ""
-    """Folder of the volume to mount. Empty: its root."""
+    """Folder of the volume that is mounted. Empty: its root."""
 
 
 class ConfigSource(Section):
@@ -176,7 +179,7 @@ class ConfigSource(Section):
     mount_path: _AbsolutePath | None = None
     """Folder in which each key appears as a file."""
     optional: bool = False
-    """true: the pod also starts where there is no such Secret or ConfigMap."""
+    """true: the pod also starts if the Secret or ConfigMap is missing."""
 
     @model_validator(mode="after")
     def _is_used(self) -> Self:
@@ -186,42 +189,43 @@ class ConfigSource(Section):
 
 
 class TaskConfig(Section):
-    """What a task's pod is like, and how the task is run. Sizes are Kubernetes quantities."""
+    """The pod of a task, and how the task is run. Sizes are Kubernetes quantities."""
 
     cpu: _Cpu | None = None
-    """Cores at most, for example `4` or `500m`; as many are set aside unless `requests` says less."""
+    """CPU limit, for example `4` or `500m`; it is also the request, unless `requests` sets less."""
     memory: _Memory | None = None
-    """Bytes at most, for example `16Gi`; as many are set aside unless `requests` says less."""
+    """Memory limit, for example `16Gi`; it is also the request, unless `requests` sets less."""
     requests: Requests = Requests()
-    """What is set aside, where it is less than the limit."""
+    """Resource requests, if less than the limits."""
     gpu: Gpu | None = None
-    """Accelerators. None: the task gets none."""
+    """Accelerators of the task. None: it gets no accelerator."""
     node_selector: Labels = {}
     """Labels that the node must have."""
     tolerations: tuple[Toleration, ...] = ()
     """Taints that the pod tolerates."""
     shared_memory: _Memory | None = None
-    """Size of /dev/shm, which is 64 MiB otherwise: too little for NCCL between several GPUs."""
+    """Size of /dev/shm, by default 64 MiB, which is too little for NCCL between several GPUs."""
     volumes: tuple[VolumeClaim, ...] = ()
     """Persistent volume claims to mount, for example the one that holds the data."""
     secrets: tuple[ConfigSource, ...] = ()
-    """Secrets as environment or files."""
+    """Secrets as environment variables or files."""
     config_maps: tuple[ConfigSource, ...] = ()
-    """Config maps as environment or files."""
+    """Config maps as environment variables or files."""
     env: Environment = {}
     """Environment variables."""
     retries: Retries = Retries(count=0)
-    """Tries after a failure."""
+    """Retries after a failure."""
     timeout_seconds: int | None = Field(None, ge=1)
-    """Seconds after which a pod of the task is ended."""
+    """Seconds after which a pod of the task is stopped."""
     labels: Labels = {}
     """Labels of the pod."""
     annotations: Annotations = {}
     """Annotations of the pod."""
     cache: bool | None = None
-    """Whether outputs of an earlier run with the same inputs are taken. None: for every component but those that look
-    at what is not their input: the push directory, or what an Importer imports anew. TFX's own Pusher is not among
-    them, so that the same model is pushed once."""
+    """Whether outputs of an earlier run with the same inputs are reused. None: for every component except those that
+    depend on more than their inputs, such as the push directory, or an Importer that always reimports. TFX's own Pusher
+    is cached, so that the same model is pushed once.
+    """
 
 
 class KubeflowConfig(Section):
@@ -230,18 +234,22 @@ class KubeflowConfig(Section):
     image: str = "kubetfx/pipeline:latest"
     """Container image of every task."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    """None: as Kubernetes has it, which is Always for the tag `latest` and IfNotPresent for others."""
+    """Pull policy of the image. None: the default of Kubernetes, which is Always for the tag `latest` and IfNotPresent
+    for others.
+    """
     image_pull_secrets: tuple[ResourceName, ...] = ()
     """Secrets with the credentials of the image's registry."""
     pod_security: Literal["baseline", "restricted"] = "baseline"
-    """Pod Security Standard that the tasks' pods meet. `restricted` puts into the package that no task runs as root:
-    Kubeflow Pipelines before 2.16 refuses that, and the image's user must be a number other than 0, as kubetfx's is."""
+    """Pod Security Standard that the tasks' pods meet. `restricted` makes the package say that no task runs as root.
+    Kubeflow Pipelines before 2.16 refuses that, and the image's user must be a number other than 0, as in kubetfx's
+    image.
+    """
     service_account: ResourceName | None = None
-    """Service account that runs are started with. None: the one that Kubeflow Pipelines is installed with."""
+    """Service account of the runs. None: the default of the Kubeflow Pipelines installation."""
     every_component: TaskConfig = TaskConfig()
     """Settings of every task, for example the claim with the data. `resources` adds to them and overrides them."""
     resources: dict[str, TaskConfig] = {}
-    """What a component's task is like, by component. Only a component that has `gpu` here gets an accelerator."""
+    """Settings of single tasks, by component. Only a component with `gpu` here gets an accelerator."""
     fuse: Literal["none", "light"] | tuple[tuple[str, ...], ...] = "none"
     """Components that share a task, since each task costs two pods and the imports. `light`: StatisticsGen, SchemaGen,
     ExampleValidator and AnomalyGate are one task, and ServedModelResolver, Evaluator, Pusher and Report another. Or
@@ -257,7 +265,9 @@ class KubeflowConfig(Section):
     @model_validator(mode="after")
     def _gpu_is_not_for_all(self) -> Self:
         if self.every_component.gpu:
-            raise ValueError("every_component.gpu would leave GPUs idle in light tasks; name the component: resources")
+            raise ValueError(
+                "every_component.gpu would leave GPUs idle in light tasks. Set gpu for a single component: resources"
+            )
         return self
 
     @model_validator(mode="after")
@@ -274,7 +284,7 @@ class KubeflowConfig(Section):
 
     @model_validator(mode="after")
     def _volumes_have_names_of_their_own(self) -> Self:
-        """Kubeflow Pipelines calls a volume as the claim, Secret or ConfigMap that is in it."""
+        """Check the names of volumes: Kubeflow Pipelines names a volume after its claim, Secret or ConfigMap."""
         for place, task in self._tasks():
             kinds = {
                 "claim": {volume.claim for volume in task.volumes},
@@ -285,13 +295,15 @@ class KubeflowConfig(Section):
             for name in names:
                 if not is_volume_name(name):
                     raise ValueError(
-                        f"{place}: what is mounted needs a name of at most 63 characters without dots, since Kubeflow "
-                        f"Pipelines calls the volume so. Received: {name!r}. Mount one with another name, or use env."
+                        f"{place}: a mounted resource needs a name of at most 63 characters without dots, "
+                        f"since Kubeflow Pipelines names the volume after it. Received: {name!r}. Mount a resource "
+                        f"with another name, or use env."
                     )
                 if names.count(name) > 1:
                     both = " and ".join(kind for kind, mounted in kinds.items() if name in mounted)
                     raise ValueError(
-                        f"{place}: Kubeflow Pipelines calls a volume as what it holds, and a pod has one of each name. "
+                        f"{place}: Kubeflow Pipelines names a volume after its content, and names of volumes are "
+                        f"unique in a pod. "
                         f"Received: a {both} {name!r}, both mounted. Rename one of them, or use env."
                     )
         return self
@@ -308,8 +320,8 @@ class KubeflowConfig(Section):
         yield from ((f"resources.{name}", self.of_component(name)) for name in self.resources)
 
     def own_settings(self, component: str) -> TaskConfig | None:
-        """Return the entry of a component in `resources`; None if it has none. A step of a fold of cross-validation has
-        that of the step whose work it does: FoldTrainer that of Trainer; and so has the Tuner, which trains.
+        """Return the entry of a component in `resources`, or None. A step of a cross-validation fold uses the entry of
+        the step that it mirrors, FoldTrainer that of Trainer; the Tuner, which trains, uses that of Trainer too.
 
         Args:
             component: id of its node.

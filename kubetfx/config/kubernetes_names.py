@@ -1,4 +1,4 @@
-"""Names and labels as Kubernetes takes them: what its API server would refuse at the first pod is refused here."""
+"""Names and labels that Kubernetes accepts: what its API server would refuse at the first pod is refused here."""
 
 import re
 from collections.abc import Iterable
@@ -53,7 +53,7 @@ EnvironmentByKey = Annotated[dict[str, str], AfterValidator(_check_variables_by_
 
 
 def is_volume_name(name: str) -> bool:
-    """Return whether a volume may be called so.
+    """Return whether a resource's name can be the name of a volume.
 
     Args:
         name: The name of a resource.

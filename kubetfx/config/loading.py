@@ -16,7 +16,7 @@ from kubetfx.config.yaml_text import parse
 from kubetfx.errors import ConfigError
 
 ConfigSource = PipelineConfig | str | Path | Mapping[str, Any]
-"""A config, or what `load_config` takes."""
+"""A config, or an argument of `load_config`."""
 
 _OVERRIDE = re.compile(rf"(?P<dotted>{DOTTED.pattern})=(?P<value>.*)", re.DOTALL)
 
@@ -30,19 +30,19 @@ def load_config(
     """Read a pipeline.yaml, or take its content as a dictionary. `${NAME}` in a text is an environment variable.
 
     Args:
-        source: path of the YAML file, or a dictionary of the same form. Relative paths in it start at the folder of the
-            file; those of a dictionary at the working directory.
+        source: path of the YAML file, or a dictionary of the same form. Relative paths in a file start at its folder;
+            those in a dictionary start at the working directory.
         overrides: values by dotted key, for example `{"training.epochs": 3}`, or texts `training.epochs=3` with the
-            value in YAML. Each replaces what the source says. A key that has dots itself is in double quotes:
+            value in YAML. Each replaces the value of the source. A key that contains dots is in double quotes:
             `data.types."a.b"=text`.
-        folder: where relative paths start, in the place of the folder above.
+        folder: Where relative paths start, instead of the folder above.
 
     Returns:
         The checked tree, with all paths absolute.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, names an environment variable that is not set, or does not
-            fit the tree. All faults are listed.
+        ConfigError: the file cannot be read, is not YAML, refers to an environment variable that is not set, or does
+            not fit the schema. All errors are listed.
 
     Example:
         >>> import kubetfx
@@ -60,7 +60,7 @@ def load_config(
         override(document, dotted, value)
     wrong = sorted(str(key) for key in document if not isinstance(key, str))
     if wrong:
-        raise ConfigError(f"The names of sections are text. Received: {', '.join(wrong)}.")
+        raise ConfigError(f"The names of sections must be text. Received: {', '.join(wrong)}.")
     try:
         return PipelineConfig(folder, **with_environment(document))
     except ConfigError as error:
@@ -79,23 +79,25 @@ def as_config(source: ConfigSource) -> PipelineConfig:
 
 
 def section_of(overrides: Iterable[str], section: str) -> dict[str, Any]:
-    """Read overrides of one section.
+    """Parse the overrides of one section.
 
     Args:
         overrides: each `dotted.key=value`.
         section: its name.
 
     Returns:
-        What they set in the section.
+        The values that they set in the section.
 
     Raises:
-        ConfigError: one is not YAML, or of another section.
+        ConfigError: one is not YAML, or belongs to another section.
     """
     document: dict[str, Any] = {}
     for dotted, value in map(_parsed, overrides):
         override(document, dotted, value)
     if others := [name for name in document if name != section]:
-        raise ConfigError(f"Only keys of {section} can be set here. Received: {others[0]}. Write it into the file.")
+        raise ConfigError(
+            f"Only keys of {section} can be set here. Received: {others[0]}. Write it into pipeline.yaml."
+        )
     found = document.get(section) or {}
     return dict(found)
 
@@ -109,12 +111,12 @@ def _parsed(override: str) -> tuple[str, Any]:
         value = parse(text, annotation_of(keys_of(dotted), PipelineConfig))
     except yaml.YAMLError as error:
         raise ConfigError(
-            f"{dotted}: the value is not YAML. Received: {text!r} ({error}). Text of such characters needs quotes, "
-            f'which the shell must not take away: {dotted}="TEXT".'
+            f"{dotted}: the value is not YAML. Received: {text!r} ({error}). Such text needs quotes "
+            f'that the shell does not remove: {dotted}="TEXT".'
         ) from None
     if value is None and text.strip().startswith("#"):
         raise ConfigError(
-            f'{dotted}: the value is a comment of YAML. Received: {text!r}. Put it into quotes: {dotted}="{text}".'
+            f'{dotted}: the value is a YAML comment. Received: {text!r}. Put it in quotes: {dotted}="{text}".'
         )
     return dotted, value
 
@@ -123,9 +125,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         document = parse(path.read_text(encoding="utf-8"), PipelineConfig)
     except FileNotFoundError:
-        raise ConfigError(f"There is no such file. Received: {path}. Give the path of a pipeline.yaml.") from None
+        raise ConfigError(f"File not found. Received: {path}. Give the path of a pipeline.yaml.") from None
     except IsADirectoryError:
-        raise ConfigError(f"A pipeline is a YAML file. Received: the folder {path}.") from None
+        raise ConfigError(
+            f"A pipeline is a YAML file. Received: the folder {path}. Give the path of its pipeline.yaml."
+        ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from None
     except OSError as error:

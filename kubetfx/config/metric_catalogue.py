@@ -1,7 +1,6 @@
-"""The metrics that kubetfx knows: the name of each, its label, which way is better, and which values it can have.
-
-Descriptions are data. The config is checked against them and reports are worded with them, without NumPy. What a metric
-adds up over the rows is in components/evaluation, under the same name.
+"""The metrics that kubetfx knows: name, label, direction and range of each. Descriptions are data. The config is
+checked against them, and reports take their words from them, without NumPy. The accumulator of a metric is in
+components/evaluation, under the same name.
 """
 
 import math
@@ -13,15 +12,16 @@ from typing import Literal
 Task = Literal["classification", "regression"]
 Better = Literal["higher", "lower"]
 Average = Literal["macro", "weighted", "micro"]
-"""How a metric of each class becomes one number: the mean over the classes that have rows, the mean by their rows, or
-that of the rows of all classes together. `precision_weighted` is one."""
+"""How a metric of each class becomes one number: the mean over the classes that have rows, that mean weighted by their
+rows, or the metric over the rows of all classes together. `precision_weighted` is one.
+"""
 AVERAGES: tuple[Average, ...] = ("macro", "weighted", "micro")
 _Need = Literal["images", "top_k", "changed_images", "folds"]
-"""What a metric takes besides labels and predictions. `images`: a model that sees images. `top_k`: `model.top_k`.
-`changed_images`: predictions for changed images beside those for the images as they are. `folds`: models of folds."""
+"""What a metric needs besides labels and predictions. `images`: a model that takes images. `top_k`: `model.top_k`.
+`changed_images`: predictions for changed images and for the original ones. `folds`: models of folds."""
 
 ROBUSTNESS_PREFIX = "drop_"
-"""Start of the names of the robustness metrics: `drop_blur_1.5` is what a blur of 1.5 pixels costs in accuracy."""
+"""Start of the names of the robustness metrics: `drop_blur_1.5` is the accuracy that a blur of 1.5 pixels costs."""
 
 CROSS_VALIDATED_PREFIX = "cross_validated_"
 """Start of the names of means over folds: `cross_validated_auc` is that of the AUC."""
@@ -35,32 +35,35 @@ _CHANGES = {"fgsm": "a gradient attack of", "jpeg": "JPEG quality", "rotation": 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What is known of a metric without computing it."""
+    """The description of a metric."""
 
     name: str
     """Its name in pipeline.yaml."""
     label: str
-    """Its name for people."""
+    """Its label in reports."""
     tasks: tuple[Task, ...]
     better: Better = "higher"
     bounds: tuple[float, float] = (0.0, 1.0)
-    """Lowest and highest value that it can have."""
+    """Its lowest and highest possible value."""
     needs: frozenset[_Need] = frozenset()
     of_each_class: bool = False
-    """Whether it is of one class against the rest: of the second class where there are two, and the mean over the
-    classes that have rows where there are more. Precision, recall and F1 take a row for its likeliest class."""
+    """Whether it compares one class with the rest: the second of two classes; with more classes it is the mean over
+    those that have rows. Precision, recall and F1 assign each row to its likeliest class.
+    """
     by_default: bool = True
-    """Whether it is computed where the config names no metrics."""
+    """Whether it is computed if the config names no metrics."""
     is_share_of_rows: bool = False
-    """Whether it counts rows, so that Wilson's interval fits it."""
+    """Whether it is a proportion of rows, for which Wilson's interval holds."""
     constant_can_be_best: bool = False
-    """Whether a model that says the same of every row can have its best value: the recall of that class, or the
-    accuracy among the top k of k classes."""
+    """Whether a constant prediction can reach its best value: the recall of that class, or the accuracy among the top k
+    of k classes.
+    """
 
     @property
     def is_of_predictions(self) -> bool:
-        """Whether predictions for the rows are enough to compute it, so that they can be drawn again and compared with
-        those of a baseline."""
+        """Whether it can be computed from predictions alone, so that they can be resampled and compared with those of a
+        baseline.
+        """
         return self.needs.isdisjoint({"changed_images", "folds"})
 
 
@@ -127,7 +130,7 @@ CATALOGUE: Mapping[str, Description] = {
         ),
     )
 }  # fmt: skip
-"""Metrics by name, in the order in which they are shown."""
+"""Metrics by name, in display order."""
 
 
 def names_for(task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
@@ -145,7 +148,7 @@ def names_for(task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
 
 
 def default_names(task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
-    """Return the metrics that are computed for a task unless the config names others.
+    """Return the metrics that are computed for a task by default.
 
     Args:
         task: The task of the model.
@@ -155,13 +158,13 @@ def default_names(task: Task, *, sees_images: bool = False) -> tuple[str, ...]:
 
 
 def describe(name: str) -> Description | None:
-    """Describe a metric of kubetfx; those of the robustness check and means over folds are, too.
+    """Describe a metric of kubetfx, including those of the robustness check and means over folds.
 
     Args:
         name: The name of the metric.
 
     Returns:
-        None for any other name, such as that of a metric of the user's own.
+        None for any other name, such as that of the user's own metric.
     """
     if name.startswith(ROBUSTNESS_PREFIX):
         return Description(
@@ -179,7 +182,7 @@ def describe(name: str) -> Description | None:
 
 
 def is_reference(name: str) -> bool:
-    """Return whether a name is `module:attribute`, that of a metric of the user's own.
+    """Return whether a name has the form `module:attribute`, that of the user's own metric.
 
     Args:
         name: as pipeline.yaml has it.
@@ -188,10 +191,10 @@ def is_reference(name: str) -> bool:
 
 
 def label_of(name: str) -> str:
-    """Return a metric's name for people: `auc_precision_recall` is `AUC (precision-recall)`.
+    """Return a metric's label: `auc_precision_recall` is `AUC (precision-recall)`.
 
     Args:
-        name: The name of any metric. For one of the user's own, the label is made of the name.
+        name: The name of any metric. The label of the user's own metric is made from its name.
     """
     if name in CATALOGUE:
         return CATALOGUE[name].label
@@ -204,7 +207,7 @@ def label_of(name: str) -> str:
 
 
 def better_of(name: str, known: Mapping[str, Better] | None = None) -> Better:
-    """Return which values of a metric are better; `higher` if nothing says so.
+    """Return which values of a metric are better; `higher` if this is not known.
 
     Args:
         name: The name of the metric.
@@ -215,7 +218,7 @@ def better_of(name: str, known: Mapping[str, Better] | None = None) -> Better:
 
 
 def worsening(value: float, reference: float, better: Better) -> float:
-    """Return how much worse a value of a metric is than another one; negative where it is better.
+    """Return how much worse a value of a metric is than another one; negative if it is better.
 
     Args:
         value: in the metric's own unit.

@@ -1,4 +1,4 @@
-"""The section `model`: the network, and trees."""
+"""The section `model`: the network and the trees."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -15,119 +15,134 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentationConfig(Section):
-    """How images are changed at random in training, each time anew. A served model does none of it. 0: not at all."""
+    """How images are changed at random in training, each time anew. A served model does not change images. 0 turns a
+    change off.
+    """
 
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"
-    """Half of the images are mirrored."""
+    """Directions in which half of the images are mirrored."""
     rotation_degrees: float = Field(0, ge=0, le=180)
-    """Turned by at most so much, either way."""
+    """Largest rotation in degrees, in either direction."""
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0
-    """Larger or smaller by at most so much: 0.1 is 10 percent."""
+    """Largest change of scale, up or down: 0.1 is 10 percent."""
     shift: Annotated[float, Field(ge=0, lt=1)] = 0
-    """Moved by at most this share of width and height."""
+    """Largest shift, as a share of width and height."""
     contrast: Annotated[float, Field(ge=0, lt=1)] = 0
-    """More or less contrast by at most this share."""
+    """Largest change of contrast, as a share."""
     brightness: Share = 0
-    """For colour jitter: brighter or darker by at most this share of white."""
+    """Colour jitter: largest change of brightness, as a fraction of the intensity of white."""
     saturation: Share = 0
-    """For colour jitter: more or less colour by at most this share."""
+    """Colour jitter: largest change of saturation, as a share."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0
-    """For colour jitter: turned round the circle of colours by at most this share of it."""
+    """Colour jitter: largest change of hue, as a share of the colour circle."""
     noise: Share = 0
-    """Standard deviation of the noise at most, as a share of white."""
+    """Largest standard deviation of noise, as a fraction of the intensity of white."""
     cutout: Share = 0
-    """Edge of a square that is blanked out at most, as a share of the image's."""
+    """Largest edge of a square that is blanked out, as a share of the image's edge."""
     mixup: Share = 0
-    """Alpha of the Beta distribution by which two images and their labels are mixed: 0.2 is usual."""
+    """Alpha of the Beta distribution with which two images and their labels are mixed (mixup): 0.2 is usual."""
 
 
 NO_PICTURES = (
-    "Trees take no pictures. Received: model.kind: trees, and the column {column!r} of them. Set model.kind: network, "
+    "Trees cannot use pictures. Received: model.kind: trees, and the column {column!r} of them. Set model.kind: "
+    "network, "
     "or leave the column out, data.drop: [{column}]."
 )
 
 
 class TreesConfig(Section):
-    """Boosted trees, of LightGBM, whose names these keys have."""
+    """Boosted trees of LightGBM; the keys have LightGBM's names."""
 
     num_iterations: Annotated[int, Field(ge=1)] | None = None
-    """Rounds at most; each adds a tree, or one per class where there are more than two. None: 2,000, and fewer where
-    cells of the training rows are very many."""
+    """Maximum number of boosting rounds; each adds one tree, or one per class with more than two classes. None: 2,000,
+    and fewer for very large training data.
+    """
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
-    """What each tree counts. None: 0.05, or 0.1 of more than two classes, and more where
-    rounds are fewer."""
+    """Shrinkage of each tree. None: 0.05, or 0.1 with more than two classes, and more with fewer rounds."""
     num_leaves: Annotated[int, Field(ge=2, le=4096)] | None = None
-    """Leaves of a tree at most. None: 31, and 15 of fewer than 3,000 training rows."""
+    """Maximum number of leaves of a tree. None: 31, and 15 with fewer than 3,000 training rows."""
     max_depth: int = Field(-1, ge=-1)
-    """Levels of a tree at most. -1: any."""
+    """Maximum depth of a tree. -1: unlimited."""
     min_data_in_leaf: int = Field(20, ge=1)
-    """Training rows of a leaf at least."""
+    """Minimum number of training rows in a leaf."""
     feature_fraction: float = Field(1, gt=0, le=1)
-    """Share of the columns that each tree is made of, taken at random."""
+    """Share of the columns, drawn at random, for each tree."""
     feature_fraction_bynode: float = Field(0.7, gt=0, le=1)
-    """Share of those that each split is chosen from, taken at random."""
+    """Share of those columns, drawn at random, for each split."""
     bagging_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Share of the rows that each tree is made of, taken at random. None: 0.8, and 0.5 where cells are very many."""
+    """Share of the rows, drawn at random, for each tree. None: 0.8, and 0.5 for very large training data."""
     max_bin: Annotated[int, Field(ge=2, le=65_535)] | None = None
-    """Bins of a column, between which it is split. None: 255, and 63 where cells are very many."""
+    """Maximum number of bins of a column, between which it is split. None: 255, and 63 for very large training data."""
     lambda_l1: float = Field(0, ge=0)
     """L1 regularisation of the leaves."""
     lambda_l2: float = Field(1, ge=0)
     """L2 regularisation of the leaves."""
     early_stopping_rounds: Annotated[int, Field(ge=1)] | None = None
-    """Training stops after so many rounds without a lower validation loss, and the trees of the best are kept. None:
-    100, and fewer where the rate is higher."""
+    """Training stops after this many rounds without a lower validation loss, and the trees up to the best round are
+    kept. None: 100, and fewer with a higher learning rate.
+    """
 
 
 class ModelConfig(Section):
     """The model."""
 
     kind: Literal["network", "trees", "auto", "image"] = "network"
-    """`trees`: boosted trees. `auto`: network and trees are both trained, and the better one, or their average, is
-    taken. `image` goes with `data.format: images`, and need not be said."""
+    """`trees`: boosted trees. `auto`: both a network and trees are trained, and the better one, or their average, is
+    used. `image` is implied by `data.format: images`.
+    """
     image_size: (
         Annotated[int, Field(ge=8, le=4096)]
         | tuple[Annotated[int, Field(ge=8, le=4096)], Annotated[int, Field(ge=8, le=4096)]]
     ) = 64
-    """For images: pixels that each is resized to, one number for a square or [height, width]."""
+    """For images: size in pixels to which each is resized, one number for a square or [height, width]."""
     resize: Literal["stretch", "pad", "crop"] = "stretch"
-    """For images of other proportions: `pad` adds black borders, `crop` takes the middle, `stretch` neither."""
+    """For images with another aspect ratio: `pad` adds black borders, `crop` cuts out the centre, `stretch`
+    distorts.
+    """
     filters: tuple[Annotated[int, Field(ge=1)], ...] = ()
-    """For the small network for images: channels of each block; every block but the first halves the image. Empty: from
-    the size."""
+    """For the small network for images: channels of each block; every block but the first halves the image. Empty:
+    chosen from the size.
+    """
     backbone: str | None = None
-    """For images: a network of keras.applications by its class, for example EfficientNetB0. Default: a small one."""
+    """For images: a network of keras.applications by its class, for example EfficientNetB0. Default: a small network of
+    kubetfx.
+    """
     weights: str = "imagenet"
     """For a backbone: `imagenet`, `none`, or the path of a .weights.h5 file."""
     augmentation: AugmentationConfig = AugmentationConfig()
     top_k: int = Field(5, ge=1)
-    """For images: most likely classes that a served model names; also what `top_k_accuracy` counts."""
+    """For images: number of most likely classes that a served model returns; also the k of `top_k_accuracy`."""
     task: Task = "classification"
     """`classification` for two classes or more, `regression` for a number."""
     module: str | None = None
-    """Your own module in place of kubetfx.models.network, by import path: installed, or beside pipeline.yaml. It has
-    the same two functions: preprocessing_fn(inputs, custom_config) and build_model(...); for images, too."""
+    """Your own module instead of kubetfx.models.network, by import path: installed, or beside pipeline.yaml. It has the
+    same two functions, preprocessing_fn(inputs, custom_config) and build_model(...), for images too.
+    """
     hidden_units: tuple[Annotated[int, Field(ge=1)], ...] = (128, 64)
-    """Units of each hidden layer. Of images by themselves, and of text by itself, there is none by default."""
+    """Units of each hidden layer. For images alone, or text alone, there are no hidden layers by default."""
     activation: Literal["elu", "gelu", "leaky_relu", "mish", "relu", "selu", "silu", "tanh"] = "relu"
     """Activation of the hidden layers, as Keras names it."""
     batch_normalization: bool = False
-    """Normalise the activations of each hidden layer over the batch."""
+    """Whether each hidden layer has batch normalisation."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of each hidden layer's units that is dropped in training."""
     embedding_size: int = Field(8, ge=1)
-    """Dimensions of the vector that a categorical value becomes."""
+    """Dimensions of the embedding of a categorical value."""
     number_bins: int = Field(16, ge=0)
-    """Bins of each number, between quantiles of the training rows, by which the first hidden layer can bend its effect;
-    fewer where columns are over a hundred, or cells of training rows over a million. 0: a number enters as its
-    standard score alone."""
+    """Number of piecewise-linear bins of each numeric column, between quantiles of the training rows, which let the
+    first hidden layer learn a nonlinear effect; fewer with over a hundred columns, or over a million cells of training
+    data. 0: only the standard score is used.
+    """
     members: int | None = Field(None, ge=1)
-    """Networks that share all weights but scales of the inputs and the output layer, and are averaged: an ensemble at
-    the price of wider layers. None: 8, and fewer from half a million cells of training rows on. Pictures: always 1."""
+    """Number of networks that share all weights except the scales of the inputs and the output layer, and are averaged:
+    an ensemble at the cost of wider layers. None: 8, and fewer from half a million cells of training data on. Pictures:
+    always 1.
+    """
     ensemble: Annotated[int, Field(ge=1, le=100)] | Literal["folds"] = 1
-    """Networks that are trained one after the other, with seeds from `training.seed` on. The model is their mean.
-    `folds`: the mean of the models of the folds of `evaluation.cross_validation`, of which then none sees the
-    evaluation split."""
+    """Number of networks that are trained one after the other, with consecutive seeds from `training.seed` on; the
+    model is their mean. `folds`: the mean of the models of the folds of `evaluation.cross_validation`, none of which
+    then sees the evaluation split.
+    """
     trees: TreesConfig = TreesConfig()
 
     @field_validator("kind", mode="before")
@@ -152,38 +167,46 @@ class ModelConfig(Section):
     def _keys_fit_the_kind(self) -> Self:
         if self.kind == "trees" and self.num_networks > 1:
             raise ValueError(
-                f"model.ensemble is of networks, and trees are the same with every seed. Received: kind: trees, "
-                f"ensemble: {self.ensemble}. Leave it out, choose kind: auto or network, or take those of folds, which "
-                "differ: ensemble: folds"
+                f"model.ensemble averages networks, and trees are the same with every seed. Received: kind: trees, "
+                f"ensemble: {self.ensemble}. Leave it out, choose kind: auto or network, or average the "
+                "models of folds: ensemble: folds"
             )
         if self.kind == "image" and "embedding_size" in self.changed:
-            raise ValueError("model.embedding_size is of categories, which images have none of")
+            raise ValueError("model.embedding_size applies to categories, and images have no categories. Leave it out")
         if self.kind == "image" and self.task != "classification":
             raise ValueError(
-                "a folder of images has classes to predict, and no numbers. Received: model.task: "
+                "a folder of images supports classification only. Received: model.task: "
                 f"{self.task}. Put paths and numbers into a table, and name the column: features.image"
             )
         if self.kind in ("trees", "auto") and self.module not in (None, DEFAULT_MODULE):
             raise ValueError(
-                f"model.module is a network of one's own. Received: model.module: {self.module}, model.kind: "
+                f"model.module is your own network. Received: model.module: {self.module}, model.kind: "
                 f"{self.kind}. Set model.kind: network, or leave the module out"
             )
         if self.kind not in ("trees", "auto") and "trees" in self.changed:
-            raise ValueError(f"model.trees are of model.kind: trees or auto. Received: model.kind: {self.kind}")
+            raise ValueError(
+                f"model.trees requires model.kind: trees or auto. Received: model.kind: {self.kind}. Set "
+                f"one of them, or leave model.trees out"
+            )
         if self.backbone is None and "weights" in self.changed:
-            raise ValueError("model.weights are those of a backbone; name one, such as model.backbone: EfficientNetB0")
+            raise ValueError(
+                "model.weights requires a backbone. Received: no model.backbone. Name one, such as "
+                "model.backbone: EfficientNetB0"
+            )
         if self.backbone is not None and self.filters:
-            raise ValueError("model.filters are those of the small network, and model.backbone names another")
+            raise ValueError(
+                "model.filters applies to the small network, and model.backbone names another. Leave one of them out"
+            )
         return self
 
     @property
     def num_networks(self) -> int:
-        """Networks of different seeds that one training makes."""
+        """Number of networks with different seeds in one training."""
         return 1 if self.ensemble == "folds" else self.ensemble
 
     @property
     def image_keys(self) -> frozenset[str]:
-        """Keys that were changed and say something of images alone."""
+        """Keys with other values than the default that apply to images only."""
         return self.changed & {"image_size", "resize", "filters", "backbone", "weights", "augmentation", "top_k"}
 
     @property

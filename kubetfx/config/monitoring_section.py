@@ -1,4 +1,4 @@
-"""The section `monitoring`: which requests are looked at, and how far they may be from the training rows."""
+"""The section `monitoring`: which requests are examined, and how far they may drift from the training rows."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -13,52 +13,59 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class ColumnBounds(Section):
-    """Bounds of one column. What is left out is as `monitoring` says for all columns."""
+    """Bounds of one column. A bound that is not given here is that of `monitoring` for all columns."""
 
     skew: Share | None = None
-    """Farthest that the requests may be from the training rows: L-infinity distance for text, Jensen-Shannon divergence
-    for numbers, as in TFDV. 1: any."""
+    """Largest distance of the requests from the training rows: L-infinity distance for text, Jensen-Shannon divergence
+    for numbers, as in TFDV. 1: no bound.
+    """
     drift: Share | None = None
-    """Farthest that the newest period may be from those before it, by the same measures. 1: any."""
+    """Largest distance of the newest period from the earlier ones, by the same measures. 1: no bound."""
     missing: Share | None = None
-    """How much larger the share of missing cells may be than that of the training rows. 1: any."""
+    """Largest increase of the share of missing cells compared with the training rows. 1: any."""
     unseen: Share | None = None
-    """Largest share of categories that no training row had. 1: any."""
+    """Largest share of rows with a category that is not in the training rows. 1: any."""
 
 
 class MonitoringConfig(Section):
-    """What `kubetfx monitor` looks at in a log of requests, and the bounds that end it with exit code 3. Nothing here
-    trains anything again."""
+    """What `kubetfx monitor` checks in a log of requests; it exits with code 3 if a bound is exceeded. Changing this
+    section does not retrain the model.
+    """
 
     requests: str | None = None
-    """Folder of the log, on this machine or in a bucket; what `kubetfx serve --log-requests` was given."""
+    """Folder of the log, on this machine or in a bucket: the argument of `kubetfx serve --log-requests`."""
     last: Duration | None = None
-    """Only requests of this time before the newest one: 7d. None: all that there are."""
+    """Only requests within this time before the newest one, for example 7d. None: all requests."""
     period: Duration = "1d"
-    """Length of a period, for quality over time, and for drift: the newest against those before. Periods end at the
-    newest request."""
+    """Length of a period for quality over time and for drift, which compares the newest period with the earlier ones.
+    Periods end at the newest request.
+    """
     min_rows: int = Field(300, ge=1)
-    """Fewer rows are shown and not judged: among few, chance alone makes distances."""
+    """Minimum number of rows for a judgement. Fewer rows are shown but not judged, since distances between few rows are
+    mostly chance.
+    """
     skew: Share = 0.1
-    """Farthest that the requests may be from the training rows, in each column: L-infinity distance for text,
-    Jensen-Shannon divergence for numbers, as in TFDV. 1: any."""
+    """Largest distance of the requests from the training rows, in each column: L-infinity distance for text,
+    Jensen-Shannon divergence for numbers, as in TFDV. 1: no bound."""
     drift: Share = 0.1
-    """Farthest that the newest period may be from those before it, in each column. 1: any."""
+    """Largest distance of the newest period from the earlier ones, in each column. 1: any."""
     missing: Share = 0.05
-    """How much larger the share of missing cells may be than that of the training rows, in each column. 1: any."""
+    """Largest increase of the share of missing cells compared with the training rows, in each column. 1: any."""
     unseen: Share = 0.01
-    """Largest share of categories that no training row had, in each column. 1: any."""
+    """Largest share of rows with a category that is not in the training rows, in each column. 1: any."""
     scores: Share = 0.1
-    """Farthest that the model's answers may be from those for the evaluation split when the version was pushed, and the
-    newest period's from those before: the shares of the classes, and the distribution of the score or the value.
-    1: any."""
+    """Largest distance of the model's answers from those for the evaluation split when the version was pushed, and of
+    the newest period's answers from the earlier ones: in the shares of the classes, and in the distribution of the
+    score or the value. 1: no bound.
+    """
     columns: dict[str, ColumnBounds] = {}
     """Bounds of single columns: `{body_mass_g: {skew: 0.3, missing: 0.2}}`."""
     ignore: tuple[str, ...] = ()
-    """Columns that are not looked at."""
+    """Columns that are ignored."""
     quality: dict[str, Bounds] = {}
-    """Bounds of metrics, where labels have arrived: `{accuracy: {at_least: 0.9, worse_by_at_most: 0.02}}`. The latter
-    is against the evaluation of the version when it was pushed."""
+    """Bounds of metrics for requests whose labels have arrived: `{accuracy: {at_least: 0.9, worse_by_at_most: 0.02}}`.
+    The latter compares with the evaluation of the version when it was pushed.
+    """
 
     def bound(self, column: str, kind: str) -> float:
         """Return a bound of a column.
@@ -73,7 +80,7 @@ class MonitoringConfig(Section):
 
     @property
     def named_columns(self) -> Mapping[str, str]:
-        """Keys by the name of the column that they have."""
+        """The keys that name columns, by column."""
         return {
             **{name: f"monitoring.columns.{name}" for name in self.columns},
             **dict.fromkeys(self.ignore, "monitoring.ignore"),

@@ -1,4 +1,4 @@
-"""Paths of a configuration become absolute, and defaults of paths are filled in."""
+"""Makes the paths of a configuration absolute, and fills in default paths."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from kubetfx.errors import ConfigError
 from kubetfx.storage import is_url, is_web, locate
 
 _NOT_A_PATH = ("imagenet", "none")
-"""Values of `model.weights` that name no file."""
+"""Values of `model.weights` that are not files."""
 
 
 def with_absolute_paths(document: Mapping[str, Any], *, folder: Path) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def with_absolute_paths(document: Mapping[str, Any], *, folder: Path) -> dict[st
         A copy of the document.
 
     Raises:
-        ConfigError: a path is a URL where none can be, or a URL that cannot be read.
+        ConfigError: a path is a URL where none is allowed, or a URL is malformed.
     """
     sections = dict(document)
     name = sections.get("name")
@@ -58,7 +58,7 @@ def with_absolute_paths(document: Mapping[str, Any], *, folder: Path) -> dict[st
 
 
 def _read_words(sections: dict[str, Any], folder: Path) -> None:
-    """Put tables of words in the place of the files that have them: a node or a package has no such file."""
+    """Replace files of words by their content: a node or a package does not have the file."""
     for part, key, is_list in (("augmentation", "synonyms", True), ("cleaning", "contractions", False)):
         encoder = _value(sections.get("features"), "text_encoder")
         own = _value(encoder, part)
@@ -72,8 +72,8 @@ def _read_words(sections: dict[str, Any], folder: Path) -> None:
 
 
 def _workspace(given: Any, name: Any, folder: Path) -> Any:
-    """Return the section with an absolute path, given as a path or as a section; None if it is wrong, which the check
-    says.
+    """Return the section with an absolute path, given as a path or as a section; None if it is invalid, which the
+    validation reports.
     """
     section = {"path": given} if given is None or isinstance(given, str) else given
     path = _value(section, "path")
@@ -100,7 +100,7 @@ def _put(section: Any, key: str, value: Any) -> Any:
 
 def _on_disk(path: str, key: str, folder: Path) -> str:
     if is_url(path):
-        raise ConfigError(f"{key}: a path of this machine's file system is needed. Received: {path}.")
+        raise ConfigError(f"{key}: a path in this machine's file system is needed. Received: {path}.")
     return str(folder / os.path.expanduser(path))  # ~ of nobody is a name
 
 

@@ -31,7 +31,7 @@ from kubetfx.config.workspace_section import WorkspaceConfig
 from kubetfx.errors import ConfigError
 from kubetfx.storage import Location, is_web, locate
 
-_NAME_IMAGES = "Name the column that has them, features.image: [COLUMN]; or give a folder of them, data.format: images"
+_NAME_IMAGES = "Name the column of images, features.image: [COLUMN]; or give a folder of images, data.format: images"
 
 
 class PipelineConfig(Section):
@@ -41,13 +41,13 @@ class PipelineConfig(Section):
     """
 
     name: Name
-    """Name of the pipeline: of its workspace, its runs, and by default of the served model."""
+    """Name of the pipeline, of its workspace, and by default of the served model."""
     data: DataConfig
     features: FeaturesConfig = FeaturesConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig | None = None
-    """A search for better settings. None: the model is trained with those of the file."""
+    """A search for better settings. None: the model is trained with the settings in the file."""
     validation: ValidationConfig = ValidationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     report: ReportConfig = ReportConfig()
@@ -55,10 +55,10 @@ class PipelineConfig(Section):
     serving: ServingConfig = ServingConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     tracking: TrackingConfig | None = None
-    """A server of MLflow that runs are sent to. None: they are in the workspace alone."""
+    """An MLflow server to which runs are sent. None: runs are kept in the workspace only."""
     beam: BeamConfig = BeamConfig()
     definition: str | None = None
-    """Your own function in place of kubetfx.pipeline.definition:create_pipeline, as `module:function`: it takes the
+    """Your own function instead of kubetfx.pipeline.definition:create_pipeline, as `module:function`: it takes the
     config and returns a TFX pipeline. The module is installed, or beside pipeline.yaml."""
     retrain: RetrainConfig | None = None
     """When `kubetfx watch` runs the pipeline again."""
@@ -72,12 +72,12 @@ class PipelineConfig(Section):
         """Check the sections, and make their paths absolute.
 
         Args:
-            folder: where relative paths start, and where modules of the user's are looked for. Default: the working
+            folder: Where relative paths start, and where the user's modules are found. Default: the working
                 directory.
-            sections: by name, as in pipeline.yaml.
+            sections: The sections by name, as in pipeline.yaml.
 
         Raises:
-            ConfigError: the sections do not fit the tree. All faults are listed.
+            ConfigError: the sections are not valid. All errors are listed.
         """
         folder = (folder or Path.cwd()).resolve()
         try:
@@ -88,8 +88,9 @@ class PipelineConfig(Section):
 
     @property
     def folder(self) -> Path:
-        """The folder of pipeline.yaml, or the working directory of who made it in Python: modules of the user's are
-        looked for here."""
+        """The folder of pipeline.yaml, or the working directory if the config was made in Python: the user's modules
+        are found here.
+        """
         return self._folder
 
     @model_validator(mode="before")
@@ -106,7 +107,7 @@ class PipelineConfig(Section):
     @classmethod
     def _metrics_fit_the_task(cls, evaluation: EvaluationConfig, info: ValidationInfo) -> EvaluationConfig:
         model = info.data.get("model")
-        if model is None:  # which is an error already
+        if model is None:  # already reported as an error
             return evaluation
         has_images = _has_images(info.data.get("data"), info.data.get("features"))
         of_rows = names_for(model.task, sees_images=has_images)
@@ -114,8 +115,8 @@ class PipelineConfig(Section):
             raise ValueError(f"evaluation.robustness is for images. {_NAME_IMAGES}")
         if "robustness" in evaluation.changed and model.task != "classification":
             raise ValueError(
-                "evaluation.robustness measures what a change of the images costs in accuracy, which a regression has "
-                f"none of. Received: model.task: {model.task}"
+                "evaluation.robustness measures lost accuracy, which a regression "
+                f"does not have. Received: model.task: {model.task}"
             )
         for section, names in {"metrics": evaluation.metrics, **evaluation.bounds}.items():
             known = of_rows if section.startswith("slices.") else (*of_rows, *evaluation.robustness.metrics)
@@ -124,7 +125,7 @@ class PipelineConfig(Section):
             for metric in names:
                 if metric not in known and not is_reference(metric):
                     raise ValueError(
-                        f"evaluation.{section}: there is no metric {metric!r} for {model.task}."
+                        f"evaluation.{section}: unknown metric {metric!r} for {model.task}."
                         f"{nearest(metric, known)} Known: {', '.join(known)}; and your own as module:attribute"
                     )
         return evaluation
@@ -135,7 +136,8 @@ class PipelineConfig(Section):
             return self
         if self.model.task != "classification":
             raise ValueError(
-                "evaluation.calibrate is of probabilities, which a regression has none of. Received: model.task: "
+                "evaluation.calibrate applies to probabilities, which a regression does not have. Received: "
+                "model.task: "
                 f"{self.model.task}. Leave evaluation.calibrate out"
             )
         splits = self.data.splits
@@ -144,7 +146,7 @@ class PipelineConfig(Section):
             if splits.files:
                 received, remedy = "data.splits.files without validation", "Name a file for it"
             raise ValueError(
-                "evaluation.calibrate takes the rows of the validation split: those of eval are to judge the result. "
+                "evaluation.calibrate needs a validation split, since the eval split judges the result. "
                 f"Received: {received}. {remedy}, or leave evaluation.calibrate out"
             )
         return self
@@ -153,14 +155,14 @@ class PipelineConfig(Section):
     @classmethod
     def _monitored_metrics_are_known(cls, monitoring: MonitoringConfig, info: ValidationInfo) -> MonitoringConfig:
         model = info.data.get("model")
-        if model is None:  # which is an error already
+        if model is None:  # already reported as an error
             return monitoring
         has_images = _has_images(info.data.get("data"), info.data.get("features"))
         known = names_for(model.task, sees_images=has_images)
         for metric, bounds in monitoring.quality.items():
             if metric not in known and not is_reference(metric):
                 raise ValueError(
-                    f"monitoring.quality: there is no metric {metric!r} for {model.task}.{nearest(metric, known)} "
+                    f"monitoring.quality: unknown metric {metric!r} for {model.task}.{nearest(metric, known)} "
                     f"Known: {', '.join(known)}; and your own as module:attribute"
                 )
             if metric in CATALOGUE and (problem := problem_of(bounds, CATALOGUE[metric])):
@@ -177,7 +179,7 @@ class PipelineConfig(Section):
             for name in names:
                 if name not in COMPONENTS:
                     raise ValueError(
-                        f"kubeflow.{section}: there is no component {name!r}.{nearest(name, COMPONENTS)} "
+                        f"kubeflow.{section}: unknown component {name!r}.{nearest(name, COMPONENTS)} "
                         f"Known: {', '.join(COMPONENTS)}"
                     )
         return kubeflow
@@ -198,13 +200,14 @@ class PipelineConfig(Section):
             return self
         if folds is None:
             raise ValueError(
-                "model.ensemble: folds is the mean of the models of cross-validation, and there is none. Received: no "
+                "model.ensemble: folds averages the models of cross-validation. Received: no "
                 "evaluation.cross_validation. Add the section, {folds: 5} for example, or give a number of networks"
             )
         if (time := folds.time_column(self.data.splits)) is not None:
             raise ValueError(
-                "model.ensemble: folds averages models that each know almost all rows, and those of folds by time know "
-                f"older rows alone. Received: folds by the time {time!r}. Give a number of networks, such as "
+                "model.ensemble: folds averages models that each know almost all rows, but the models of folds "
+                f"by time know only older rows. Received: folds by the column {time!r}. Give a number of networks, such "
+                f"as "
                 "model.ensemble: 5, or make folds by a group"
             )
         return self
@@ -214,7 +217,7 @@ class PipelineConfig(Section):
         for key in ("loss", "callbacks"):
             if self.model.kind in ("trees", "auto") and key in self.training.changed:
                 raise ValueError(
-                    f"training.{key} is of a network. Received: model.kind: {self.model.kind}. "
+                    f"training.{key} applies to networks only. Received: model.kind: {self.model.kind}. "
                     f"Set model.kind: network, or leave training.{key} out"
                 )
         return self
@@ -223,7 +226,8 @@ class PipelineConfig(Section):
     def _weights_are_of_a_network(self) -> Self:
         if self.serving.weights != "float32" and self.model.kind == "trees":
             raise ValueError(
-                f"serving.weights rounds those of a network, and the cuts of trees need their digits. Received: "
+                f"serving.weights rounds the weights of a network, and the thresholds of trees need all their digits. "
+                f"Received: "
                 f"serving.weights: {self.serving.weights}, model.kind: trees. Leave serving.weights out, or set "
                 "model.kind: network"
             )
@@ -233,17 +237,17 @@ class PipelineConfig(Section):
     def _retraining_can_look(self) -> Self:
         if self.retrain and "new_span" in self.retrain.on and self.data.source:
             raise ValueError(
-                "retrain: `on: [new_span]` looks at files, and data.source is a function. Received: "
-                f"data.source: {self.data.source}. Take on: [schedule], every: 1d for example"
+                "retrain: `on: [new_span]` watches files, and data.source is a function. Received: "
+                f"data.source: {self.data.source}. Use on: [schedule], every: 1d for example"
             )
         if self.retrain and "new_span" in self.retrain.on and is_web(self.data.path):
             raise ValueError(
-                "retrain: `on: [new_span]` looks at files, and an address of the web does not say what is new. "
-                f"Received: data.path: {self.data.path}. Take on: [schedule], every: 1d for example"
+                "retrain: `on: [new_span]` watches files, and a web address does not say what is new. "
+                f"Received: data.path: {self.data.path}. Use on: [schedule], every: 1d for example"
             )
         if self.retrain and "drift" in self.retrain.on and self.monitoring.requests is None:
             raise ValueError(
-                "retrain: `on: [drift]` looks at the log of requests. Received: no monitoring.requests. Name its "
+                "retrain: `on: [drift]` needs a log of requests. Received: no monitoring.requests. Name its "
                 "folder, for example monitoring: {requests: requests}"
             )
         return self
@@ -257,8 +261,9 @@ class PipelineConfig(Section):
             received = "model.ensemble: folds"
         if received:
             raise ValueError(
-                "training.warm_start is of networks that see all training rows: trees have no weights, and a fold must "
-                f"not know the rows that it holds out. Received: {received}. Leave training.warm_start out"
+                "training.warm_start applies to networks trained on all training rows: trees have no weights, "
+                f"and a fold must not know the rows that it holds out. Received: {received}. Leave training.warm_start "
+                f"out"
             )
         return self
 
@@ -266,7 +271,8 @@ class PipelineConfig(Section):
     def _distributed_training_is_of_a_network(self) -> Self:
         if self.training.distribution is not None and self.model.kind == "trees":
             raise ValueError(
-                "training.distribution is of a network. Received: model.kind: trees. Set model.kind: network, or leave "
+                "training.distribution applies to networks only. Received: model.kind: trees. Set model.kind: network, "
+                "or leave "
                 "training.distribution out"
             )
         return self
@@ -277,14 +283,17 @@ class PipelineConfig(Section):
         if weight is None:
             return self
         if self.data.format == "images" or features.image:
-            raise ValueError("training.sample_weight is for tables without images. Leave it out")
+            raise ValueError("training.sample_weight applies to tables without images only. Leave it out")
         for key, names in {
             "data.label": [self.data.label],
             "data.drop": self.data.drop,
             "features": [*features.numeric, *features.categorical],
         }.items():
             if weight in names:
-                raise ValueError(f"training.sample_weight {weight!r} is also in {key}: it can only weigh rows")
+                raise ValueError(
+                    f"training.sample_weight {weight!r} is also in {key}, and a weight must not be used "
+                    f"otherwise. Remove it there"
+                )
         return self
 
     @model_validator(mode="after")
@@ -297,18 +306,23 @@ class PipelineConfig(Section):
                 f"data.format: {self.data.format}, model.kind: {self.model.kind}"
             )
         if not is_image and self.model.augmentation.mixup:
-            raise ValueError("model.augmentation.mixup is for images by themselves: other columns cannot be mixed")
+            raise ValueError(
+                "model.augmentation.mixup applies to images alone: other columns cannot be mixed. Leave it out"
+            )
         if is_image and self.features.changed:
-            raise ValueError("features are columns of a table, and data.format is images. Leave the section out")
+            raise ValueError("features applies to tables. Received: data.format: images. Leave the section out")
         if self.training.fine_tune and (self.model.backbone is None or self.model.weights == "none"):
-            raise ValueError("training.fine_tune needs model.backbone with weights: there is nothing to tune otherwise")
+            raise ValueError(
+                "training.fine_tune needs a model.backbone with pretrained weights. Set model.backbone, "
+                "or leave training.fine_tune out"
+            )
         return self
 
     @model_validator(mode="after")
     def _pretraining_is_of_one_process(self) -> Self:
         if self.features.text_encoder.pretrain and self.training.distribution:
             raise ValueError(
-                "features.text_encoder.pretrain is done by one process. Received: training.distribution.strategy: "
+                "features.text_encoder.pretrain runs in one process only. Received: training.distribution.strategy: "
                 f"{self.training.distribution.strategy}. Leave one of them out"
             )
         return self
@@ -327,7 +341,7 @@ class PipelineConfig(Section):
         return self
 
     def with_settings(self, settings: Mapping[str, Any]) -> "PipelineConfig":
-        """Return the config with other values, and without a search for any.
+        """Return the config with other values, and without a search.
 
         Args:
             settings: values by dotted key.
@@ -343,17 +357,19 @@ class PipelineConfig(Section):
 
     @property
     def sees_images(self) -> bool:
-        """Whether the config says that a column has images."""
+        """Whether the config names a column of images."""
         return _has_images(self.data, self.features)
 
     @property
     def calibrates_trainings(self) -> bool:
-        """Whether each training ends with its calibration; the mean of the models of folds is calibrated as a whole."""
+        """Whether each training ends with a calibration; an average of the folds' models is calibrated as a whole."""
         return self.evaluation.calibrate and self.model.ensemble != "folds"
 
     @property
     def own_modules(self) -> dict[str, str]:
-        """The user's own modules by the key naming them: of network, column types, metrics, pipeline and data."""
+        """The user's own modules by the key that names them: network, column types, metrics, pipeline and data
+        source.
+        """
         network = self.model.module
         found = {"model.module": network} if network not in (None, DEFAULT_MODULE) else {}
         found |= {f"features.types: {module}": module for module in self.features.type_modules}
@@ -371,7 +387,7 @@ class PipelineConfig(Section):
 
     @property
     def model_name(self) -> str:
-        """Name that clients of the served model ask for."""
+        """Name under which clients request the served model."""
         return self.serving.model_name or self.name
 
     @property
@@ -381,21 +397,23 @@ class PipelineConfig(Section):
 
     @property
     def keep_runs(self) -> int | None:
-        """How many runs stay in the workspace after a run; None: all."""
+        """Number of runs that stay in the workspace after a run; None: all."""
         return self._workspace.keep
 
     @property
     def _workspace(self) -> WorkspaceConfig:
-        assert isinstance(self.workspace, WorkspaceConfig)  # made one, with its path, before the check
+        assert isinstance(self.workspace, WorkspaceConfig)  # converted to a section, with its path, before validation
         return self.workspace
 
     @property
     def push_path(self) -> Location:
         """TensorFlow Serving's model base path."""
-        assert self.serving.push_directory is not None  # filled in before the check
+        assert self.serving.push_directory is not None  # filled in before validation
         return locate(self.serving.push_directory)
 
 
 def _has_images(data: DataConfig | None, features: FeaturesConfig | None) -> bool:
-    """Return whether the config says that a column has images; that of a table may also be found by what is in it."""
+    """Return whether the config names a column of images; in a table, such a column may also be detected from its
+    content.
+    """
     return (data is not None and data.format == "images") or bool(features and features.image)

@@ -1,8 +1,8 @@
 """`${NAME}` in the texts of a pipeline.yaml: values of environment variables.
 
-Most are put in when the file is read. In the few keys that hold secrets a reference stays one, in the config, in
-records of runs, in packages for Kubeflow, and in ML Metadata; whoever uses the value looks it up then. Decision 24 says
-why.
+Most are replaced when the file is read. In the few keys that hold secrets, a reference stays a reference in the config,
+in records of runs, in packages for Kubeflow, and in ML Metadata; it is resolved where the value is used. Decision 24
+says why.
 """
 
 import os
@@ -16,7 +16,7 @@ from kubetfx.errors import ConfigError
 from kubetfx.storage import is_web
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\})?")
-"""An escaped `${`; a reference with its default; or what is neither."""
+"""An escaped `${`; a reference with its default; or any other `${`, which is an error."""
 _SECRET_KEYS = (
     "data.source_options",
     "beam.options",
@@ -27,18 +27,18 @@ _SECRET_KEYS = (
 )
 """Keys for secrets."""
 _LOOKED_UP_LATE = (*_SECRET_KEYS, "beam.endpoint", "beam.environment", "beam.image")
-"""Keys whose references are looked up where they are used. So is `data.path` with a URL for the web."""
+"""Keys whose references are resolved where they are used. So is `data.path` if it is a web address."""
 _SECRET_NAME = re.compile(
     r"PASSW|PASSPHRASE|SECRET|CREDENTIAL|API_?KEY|ACCESS_?KEY|(?:^|_)(?:TOKEN|PRIVATE|PASS|PWD)(?:_|$)", re.IGNORECASE
 )
-"""In the name of a variable that should not be put into other keys, whose values are stored."""
+"""Words in the name of a variable that must not be used in other keys, whose values are stored."""
 
 _looked_up: dict[str, str] = {}
-"""Values that this process has looked up, by what refers to them."""
+"""Values that this process has resolved, by their reference."""
 
 
 def with_environment(document: dict[str, Any]) -> dict[str, Any]:
-    """Put the values of environment variables into a pipeline, but for keys that hold secrets.
+    """Replace references in a pipeline by values of environment variables, except in keys that hold secrets.
 
     Args:
         document: sections by name, as they were written.
@@ -47,7 +47,7 @@ def with_environment(document: dict[str, Any]) -> dict[str, Any]:
         A copy, in which `$${` has become `${`.
 
     Raises:
-        ConfigError: a variable is not set, or has the name of a secret and stands in a key that is stored. All are
+        ConfigError: a variable is not set, or has the name of a secret and is used in a key that is stored. All are
             listed.
     """
     faults: list[str] = []
@@ -60,9 +60,9 @@ def with_environment(document: dict[str, Any]) -> dict[str, Any]:
             secrets = [name for name in names_in(text) if _SECRET_NAME.search(name)]
             if secrets or (key == "data.path" and found != text and is_web(found)):
                 raise ConfigError(
-                    f"{key}: the value would be stored in clear. Received: {text}. A secret can be referred to in "
-                    f"{', '.join(_SECRET_KEYS)}, and in data.path after https://; programs in pods get it by "
-                    "kubeflow.every_component.secrets."
+                    f"{key}: the value would be stored in clear text. Received: {text}. A secret can be referred to in "
+                    f"{', '.join(_SECRET_KEYS)}, and in data.path after https://; programs in pods get secrets "
+                    "through kubeflow.every_component.secrets."
                 )
             return found
         except ConfigError as error:
@@ -76,14 +76,14 @@ def with_environment(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolved(value: Any, *, key: str) -> Any:
-    """Look up the references in the value of a key that holds secrets.
+    """Resolve the references in the value of a key that holds secrets.
 
     Args:
         value: a text, or lists and dictionaries of texts and others.
         key: dotted, for errors.
 
     Returns:
-        A copy with the values of the variables, which `redacted` knows from then on.
+        A copy with the values of the variables, which `redacted` replaces from then on.
 
     Raises:
         ConfigError: a variable is not set.
@@ -98,7 +98,7 @@ def resolved(value: Any, *, key: str) -> Any:
 
 
 def names_in(value: Any) -> list[str]:
-    """Return the names of the variables that a value refers to and has no default for.
+    """Return the names of the variables that a value refers to without a default.
 
     Args:
         value: a text, or lists and dictionaries of texts and others.
@@ -114,7 +114,7 @@ def names_in(value: Any) -> list[str]:
 
 
 def redacted(text: str) -> str:
-    """Return a text in which values that were looked up are references again.
+    """Return a text in which resolved values are replaced by their references.
 
     Args:
         text: for people, or for a log.
@@ -125,7 +125,7 @@ def redacted(text: str) -> str:
 
 
 def redact_file(path: Path) -> None:
-    """Make references of values that were looked up, wherever they are in a file.
+    """Replace resolved values in a file by their references.
 
     Args:
         path: The path of a log that is complete.
@@ -162,8 +162,9 @@ def _replaced(text: str, key: str, look_up: Callable[[str], str]) -> str:
             return "${"
         if name is None:
             raise ConfigError(
-                f"{key}: `${{` begins the name of an environment variable, ${{NAME}} or ${{NAME:-default}}. Received: "
-                f"{text}. For the characters themselves write $${{."
+                f"{key}: `${{` must begin a reference to an environment variable, ${{NAME}} or ${{NAME:-default}}. "
+                f"Received: "
+                f"{text}. For the literal characters write $${{."
             )
         try:
             found = look_up(name)

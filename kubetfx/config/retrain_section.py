@@ -11,19 +11,20 @@ Trigger = Literal["new_span", "drift", "schedule"]
 
 
 class RetrainConfig(Section):
-    """When the pipeline is run again."""
+    """When the pipeline runs again."""
 
     on: Annotated[tuple[Trigger, ...], Field(min_length=1)] = ("new_span",)
-    """`new_span`: a span has arrived, or its files were written anew; of data without spans, its files. `drift`: served
-    requests cross a bound of `monitoring`, and there is data that the last run did not have. `schedule`: the time
-    `every` has passed since the last run began."""
+    """`new_span`: a span has arrived, or its files were rewritten; for data without spans, its files have changed.
+    `drift`: served requests cross a bound of `monitoring`, and there is data that the last run did not have.
+    `schedule`: the time `every` has passed since the last run began."""
     every: Duration | None = None
-    """Of `schedule`, for example `7d`."""
+    """Interval of `schedule`, for example `7d`."""
     at_most: Duration | None = None
-    """No run begins within this time of the one before, for example `1d`. None: as soon as there is a reason."""
+    """Minimum time between the starts of two runs, for example `1d`. None: a run starts as soon as there is a
+    reason.
+    """
     back_off: Duration = "10m"
-    """After a run that failed, the next begins so much later at the earliest; twice that after two, and so on up to a
-    day."""
+    """Minimum delay after a failed run; it doubles with each further failure, up to a day."""
 
     @model_validator(mode="after")
     def _schedule_has_a_time(self) -> Self:
@@ -34,7 +35,7 @@ class RetrainConfig(Section):
             )
         if self.every and self.at_most and duration(self.every) < duration(self.at_most):
             raise ValueError(
-                f"`at_most` would hold `every` up. Received: every: {self.every}, at_most: {self.at_most}. Make "
+                f"`at_most` is longer than `every`. Received: every: {self.every}, at_most: {self.at_most}. Make "
                 "at_most shorter"
             )
         return self

@@ -1,4 +1,4 @@
-"""What every section of pipeline.yaml has in common: it is frozen, and refuses keys that it does not know."""
+"""The base of every section of pipeline.yaml: it is frozen, and refuses unknown keys."""
 
 import difflib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,62}[A-Za-z0-
 
 
 class Section(BaseModel):
-    """A frozen part of the tree that refuses keys it does not know."""
+    """A frozen part of the tree that refuses unknown keys."""
 
     model_config = ConfigDict(
         defer_build=True, frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
@@ -27,17 +27,18 @@ class Section(BaseModel):
 
     @property
     def changed(self) -> frozenset[str]:
-        """Keys whose value is not the default. A node that reads its section cannot see which keys the file had."""
+        """Keys whose value differs from the default. A node that reads its section cannot see which keys the file
+        contained.
+        """
         fields = type(self).model_fields.items()
         return frozenset(name for name, field in fields if getattr(self, name) != field.get_default())
 
 
 def nearest(name: str, candidates: Sequence[str]) -> str:
-    """Return ` Did you mean 'x'?` for the candidate that is most like a name; empty if none is.
+    """Return ` Did you mean 'x'?` for the candidate most similar to a name; empty if none is similar.
 
     Args:
-        name: what was written.
-        candidates: what could have been meant.
+        name: The name that was written. candidates: The names that could have been meant.
     """
     lowered = {candidate.lower(): candidate for candidate in candidates}
     matches = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)

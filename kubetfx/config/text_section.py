@@ -1,4 +1,4 @@
-"""The keys below `features.text_encoder`: how columns of text become numbers."""
+"""The section `features.text_encoder`: how columns of text become numbers."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -7,38 +7,37 @@ from pydantic import Field, model_validator
 from kubetfx.config.section import Section
 
 TRANSFORMER_SIZE = 64
-"""Dimensions of a transformer by default."""
+"""Default number of dimensions of a transformer."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TextCleaningConfig(Section):
-    """What is done to a text before it is cut into tokens, in training and in the served model alike. Characters are
-    always decomposed (Unicode's form NFKD), so that one that can be written in several ways is one."""
+    """How a text is cleaned before it is split into tokens, in training and in the served model alike. Characters are
+    always decomposed (Unicode's form NFKD), so that all spellings of a character are equal."""
 
     lower_case: bool = True
-    """`Good` and `good` are one word."""
+    """`Good` and `good` become the same word."""
     html: bool = True
     """Tags, comments, scripts and styles of HTML are removed; entities such as `&eacute;` become their characters."""
     urls: bool = True
-    """Every address of the web becomes the word `url`."""
+    """Every web address becomes the word `url`."""
     contractions: Literal["english"] | dict[str, str] = "english"
-    """`english`: `don't` becomes `do not`, by a table of kubetfx. Otherwise a table of your own, such as `{don't: do
+    """`english`: `don't` becomes `do not`, by kubetfx's table. Otherwise a table of your own, such as `{don't: do
     not}`, or a file of it, with a tab between the two on each line; `{}`: none."""
     digits: Literal["keep", "zero"] = "keep"
-    """`zero`: every digit becomes 0, so that numbers of equal length are one word."""
+    """`zero`: every digit becomes 0, so that numbers of equal length become the same word."""
     characters: int = Field(20_000, ge=1)
-    """Characters of a cell beyond this number are left out."""
+    """Maximum number of characters of a cell; the rest is cut off."""
 
 
 class TextPretrainConfig(Section):
-    """For `transformer`: what it learns from the texts alone, before the training. Some of their tokens are hidden, and
-    it guesses them."""
+    """For `transformer`: pretraining on the texts without labels, by guessing masked tokens."""
 
     epochs: int = Field(5, ge=1)
     """Passes over the training rows."""
     share: float = Field(0.15, gt=0, le=0.5)
-    """Of the tokens that are guessed."""
+    """Share of the tokens that are masked."""
     learning_rate: float = Field(1e-3, gt=0)
     """Initial learning rate."""
     batch_size: int = Field(64, ge=1)
@@ -46,80 +45,88 @@ class TextPretrainConfig(Section):
 
 
 class TextFineTuneConfig(Section):
-    """For `pretrained`: how the encoder itself learns, besides the layers behind it."""
+    """For `pretrained`: how the encoder itself is fine-tuned, in addition to the layers after it."""
 
     learning_rate: float = Field(3e-5, gt=0)
-    """Initial learning rate of the uppermost layer; what is behind the encoder has that of `training`."""
+    """Initial learning rate of the top layer; the layers after the encoder use that of `training`."""
     layer_decay: float = Field(0.9, gt=0, le=1)
-    """What the rate of a layer is multiplied by for the one below it; below the first are the vectors of tokens."""
+    """Factor of the learning rate from each layer to the one below; below the first layer are the token embeddings."""
     layers: Annotated[int, Field(ge=1)] | None = None
-    """Layers that learn, from the top. None: all, and the vectors of tokens."""
+    """Number of layers that are fine-tuned, from the top. None: all, including the token embeddings."""
 
 
 class TextAugmentationConfig(Section):
-    """How texts are changed at random in training, each time anew. A served model does none of it. 0: not at all."""
+    """How texts are changed at random in training, each time differently. A served model does not change texts. 0 turns
+    a change off.
+    """
 
     drop: Share = 0
-    """Share of the words that are left out; the model sees that there was one. For `bag` and `fasttext`: `dropout`."""
+    """Share of the words that are masked. For `bag` and `fasttext`, use `dropout`."""
     swap: Share = 0
-    """Share of the pairs of neighbours that change places."""
+    """Share of the pairs of neighbouring words that are swapped."""
     synonyms: dict[str, tuple[str, ...]] = {}
-    """Other words by word, such as `{film: [movie, picture]}`; or a file of them, on each line a word and its synonyms,
-    with tabs between them."""
+    """Synonyms by word, such as `{film: [movie, picture]}`; or a file of them, each line has a word and its synonyms,
+    separated by tabs.
+    """
     replace: Share = 0.1
-    """Share of the words with synonyms that one of them replaces."""
+    """Share of the words with synonyms that are replaced by one."""
 
     @model_validator(mode="after")
     def _words_have_synonyms(self) -> Self:
         if "replace" in self.changed and not self.synonyms:
             raise ValueError(
-                f"replace is the share of the words with synonyms. Received: replace: {self.replace}, and no synonyms. "
+                f"replace needs synonyms. Received: replace: {self.replace}, and no synonyms. "
                 "Add some, such as synonyms: {film: [movie]}, or leave replace out"
             )
         return self
 
 
 class TextEncoderConfig(Section):
-    """How columns of text become features, and a vector of the network."""
+    """How columns of text are encoded."""
 
     kind: Literal["auto", "bag", "fasttext", "cnn", "transformer", "pretrained"] = "auto"
-    """`bag`: the tf-idf of n-grams, to a dense layer. `fasttext`: n-grams are embedded and averaged. `cnn`: tokens are
-    embedded, and convolutions look at their order. `transformer`: attention does, as in BERT. `pretrained`: an encoder
-    that somebody else has trained, of the folder `pretrained`. `auto`: `bag` of few messages, `fasttext` of many."""
+    """`bag`: tf-idf of n-grams, followed by a dense layer. `fasttext`: n-grams are embedded and averaged. `cnn`:
+    convolutions over embedded tokens. `transformer`: attention over embedded tokens, as in BERT. `pretrained`: a
+    pretrained encoder from the folder `pretrained`. `auto`: `bag` for few messages, `fasttext` for many.
+    """
     tokens: Literal["words", "subwords", "characters"] = "words"
-    """What a text is cut into: words, of languages without spaces characters; `subwords`: words and the three to five
-    neighbouring characters within them, which helps with misspelled and inflected words; or characters."""
+    """How a text is split: into words (characters in languages without spaces); into `subwords`, which are words and
+    their character n-grams of three to five characters, for misspelled and inflected words; or into characters.
+    """
     ngrams: Annotated[int, Field(ge=1, le=5)] | None = None
-    """Up to so many neighbouring tokens are a token, too, in `bag` and `fasttext`. None: 2 of words, 1 of subwords, 5
-    of characters."""
+    """Longest n-gram of `bag` and `fasttext`, in tokens. None: 2 for words, 1 for subwords, 5 for characters."""
     vocabulary_size: int = Field(30_000, ge=1)
-    """Tokens that are known at most: the most frequent ones."""
+    """Maximum size of the vocabulary: the most frequent tokens are kept."""
     min_count: int = Field(2, ge=1)
-    """Times that the training rows have to have a token for it to be known."""
+    """Minimum number of occurrences in the training rows for a token to enter the vocabulary."""
     length: Annotated[int, Field(ge=1, le=8192)] | None = None
-    """Words of a text at most, or tokens of `pretrained`, or `characters`; those after them are left out. Where the
-    training rows are shorter, it is less. None: 256, or 512 characters."""
+    """Maximum length of a text in words, in tokens of `pretrained`, or in `characters`; the rest is cut off. It is less
+    if all training texts are shorter. None: 256, or 512 characters.
+    """
     size: Annotated[int, Field(ge=1)] | None = None
-    """Dimensions of the vector that a token becomes; of `cnn`, channels of each convolution too. None: 64; of
-    `bag` and `fasttext` as many as there are classes, from 4 to 16."""
+    """Dimensions of a token's embedding; for `cnn`, also the channels of each convolution. None: 64; for `bag` and
+    `fasttext`, the number of classes, from 4 to 16.
+    """
     dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of the tokens of a text that are left out at random in training."""
+    """Share of the tokens of a text that are dropped at random in training."""
     cleaning: TextCleaningConfig = TextCleaningConfig()
     augmentation: TextAugmentationConfig | None = None
-    """Texts are changed at random in training. None: not."""
+    """Random changes of texts in training. None: no changes."""
     layers: int = Field(2, ge=1, le=48)
-    """For `transformer`: layers of attention."""
+    """For `transformer`: number of layers."""
     heads: int = Field(4, ge=1)
-    """For `transformer`: what each layer looks for at a time; they divide `size`."""
+    """For `transformer`: number of attention heads, which must divide `size`."""
     pretrain: TextPretrainConfig | None = None
-    """For `transformer`: what it learns from the texts alone, such as `{epochs: 5}`. None: nothing."""
+    """For `transformer`: pretraining on the texts without labels, such as `{epochs: 5}`. None: nothing."""
     pretrained: str | None = None
     """For `pretrained`: a folder with BERT, DistilBERT or RoBERTa: one of Hugging Face (config.json, model.safetensors
-    and the tokenizer's files), or a preset of KerasHub, on this machine or in a bucket. Its tokenizer goes before
-    `tokens` and `cleaning`."""
+    and the tokenizer's files), or a preset of KerasHub, on this machine or in a bucket. Its tokenizer replaces `tokens`
+    and `cleaning`.
+    """
     fine_tune: TextFineTuneConfig | None = None
-    """For `pretrained`: how the encoder learns, too, such as `{}`. None: it stays as it is, and vectors are computed
-    once."""
+    """For `pretrained`: fine-tuning of the encoder, such as `{}`. None: the encoder is frozen, and its vectors are
+    computed once.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -132,7 +139,8 @@ class TextEncoderConfig(Section):
     def _keys_fit_the_kind(self) -> Self:
         if self.kind == "pretrained" and not self.pretrained:
             raise ValueError(
-                "pretrained: FOLDER is missing, where the encoder is. Received: kind: pretrained. Name the folder, or "
+                "pretrained: FOLDER, the folder of the encoder, is missing. Received: kind: pretrained. Name the "
+                "folder, or "
                 "choose another kind"
             )
         others = {"pretrained": {"pretrained", "fine_tune"}, "transformer": {"layers", "heads", "pretrain"}}
@@ -145,12 +153,13 @@ class TextEncoderConfig(Section):
         own = {"tokens", "ngrams", "vocabulary_size", "min_count", "size", "cleaning", "augmentation"} & self.changed
         if self.kind == "pretrained" and own:
             raise ValueError(
-                f"a pretrained encoder has a tokenizer and sizes of its own. Received: kind: pretrained, and "
+                f"a pretrained encoder has its own tokenizer and sizes. Received: kind: pretrained, and "
                 f"{min(own)}. Leave {min(own)} out"
             )
         if self.kind == "transformer" and (self.size or TRANSFORMER_SIZE) % self.heads:
             raise ValueError(
-                f"heads divide size. Received: size: {self.size or TRANSFORMER_SIZE}, heads: {self.heads}. Set size to "
+                f"heads must divide size. Received: size: {self.size or TRANSFORMER_SIZE}, heads: {self.heads}. Set "
+                f"size to "
                 f"{self.heads * 32}"
             )
         return self
@@ -159,8 +168,9 @@ class TextEncoderConfig(Section):
     def _dropout_has_something_to_drop(self) -> Self:
         if self.kind == "pretrained" and self.fine_tune is None and "dropout" in self.changed:
             raise ValueError(
-                f"dropout is of an encoder that learns. Received: dropout: {self.dropout}, kind: pretrained, and no "
-                "fine_tune. Leave dropout out, or let the encoder learn: fine_tune: {}"
+                f"dropout applies to an encoder that is trained. Received: dropout: {self.dropout}, kind: pretrained, "
+                f"and no "
+                "fine_tune. Leave dropout out, or fine-tune the encoder: fine_tune: {}"
             )
         return self
 
@@ -171,7 +181,8 @@ class TextEncoderConfig(Section):
         if wrong := sorted({"drop", "swap"} & self.augmentation.changed):
             remedy = "set dropout" if wrong[0] == "drop" else "leave swap out"
             raise ValueError(
-                f"augmentation.{wrong[0]} is of kind: cnn and transformer, which look at the order of words. Received: "
+                f"augmentation.{wrong[0]} applies to kind: cnn and transformer, which use the order of words. "
+                f"Received: "
                 f"kind: {self.kind}. For other kinds {remedy}"
             )
         return self
@@ -185,7 +196,7 @@ class TextEncoderConfig(Section):
             )
         if self.kind in ("cnn", "transformer") and self.tokens == "subwords":
             raise ValueError(
-                f"subwords are in no order, which a {self.kind} looks at. Received: kind: {self.kind}, tokens: "
+                f"subwords have no order, and a {self.kind} needs one. Received: kind: {self.kind}, tokens: "
                 "subwords. Choose tokens: words or characters"
             )
         return self
@@ -197,5 +208,5 @@ class TextEncoderConfig(Section):
 
     @property
     def num_grams(self) -> int:
-        """Tokens of the longest n-gram."""
+        """Length of the longest n-gram in tokens."""
         return self.ngrams or {"words": 2, "subwords": 1, "characters": 5}[self.tokens]

@@ -1,4 +1,4 @@
-"""The section `tracking`: a server of MLflow that runs are sent to."""
+"""The section `tracking`: an MLflow server to which runs are sent."""
 
 import re
 from typing import Annotated
@@ -10,21 +10,23 @@ from kubetfx.config.section import Section
 
 
 class TrackingConfig(Section):
-    """Runs, with parameters, metrics, report and model, are sent to MLflow. A server that is down delays no run: what
-    could not be sent waits in the workspace, and the next run sends it."""
+    """Runs are sent to MLflow with parameters, metrics, report and model. A server that is down does not delay a run:
+    what could not be sent waits in the workspace until the next run.
+    """
 
     mlflow: Annotated[str, Field(min_length=1)]
-    """URL of the server, for example http://mlflow.example:5000. A password in it is a reference:
+    """URL of the server, for example http://mlflow.example:5000. A password in it must be a reference:
     https://me:${MLFLOW_PASSWORD}@mlflow.example."""
     token: str | None = None
     """Token of the server, as a reference: ${MLFLOW_TOKEN}. Default: MLflow's own environment variables."""
     experiment: Annotated[str, Field(min_length=1)] | None = None
-    """Experiment that the runs are in, which is made if there is none. Default: the name of the pipeline."""
+    """Experiment of the runs, which is created if it does not exist. Default: the name of the pipeline."""
     is_registered: bool = Field(False, alias="register")
-    """Whether a model that reached every threshold becomes a version of the registered model, by the name that clients
-    of the served model ask for."""
+    """Whether a model that meets every threshold becomes a version of the registered model that has the served model's
+    name.
+    """
     wait_seconds: float = Field(10, ge=0)
-    """Time that a run waits at its end until it is sent; after that it is sent in the background."""
+    """Time that a run waits at its end to be sent; after that it is sent in the background."""
 
     @field_validator("mlflow")
     @classmethod
@@ -37,7 +39,8 @@ class TrackingConfig(Section):
         password = parts.netloc.rpartition("@")[0].partition(":")[2]
         if password and not password.startswith("${"):
             raise ValueError(
-                f"the password would be stored in clear. Received: {_without_password(url)}. Refer to an environment "
+                f"the password would be stored in clear text. Received: {_without_password(url)}. Refer to an "
+                f"environment "
                 "variable: https://me:${MLFLOW_PASSWORD}@HOST"
             )
         return url
@@ -47,7 +50,7 @@ class TrackingConfig(Section):
     def _token_is_a_reference(cls, token: str | None) -> str | None:
         if token is not None and not token.startswith("${"):
             raise ValueError(
-                "the token would be stored in clear. Received: a token. Refer to an environment variable: "
+                "the token would be stored in clear text. Received: a token. Refer to an environment variable: "
                 "${MLFLOW_TOKEN}"
             )
         return token

@@ -8,46 +8,47 @@ from kubetfx.config.section import Section
 
 
 class LearningRateSchedule(Section):
-    """How the learning rate falls."""
+    """How the learning rate decreases."""
 
     kind: Literal["constant", "cosine", "reduce_on_plateau"] = "cosine"
     """`cosine`: from the initial rate to 0 over all epochs. `reduce_on_plateau`: by `factor` after `patience` epochs
     without a better loss."""
     warm_up: float = Field(0, ge=0, lt=1)
-    """For `constant` and `cosine`: share of the steps in which the rate rises from 0 to the initial one."""
+    """For `constant` and `cosine`: share of the steps in which the rate rises from 0 to its initial value."""
     factor: float = Field(0.5, gt=0, lt=1)
-    """For `reduce_on_plateau`: what the rate is multiplied by."""
+    """For `reduce_on_plateau`: factor of each reduction."""
     patience: int = Field(3, ge=1)
-    """For `reduce_on_plateau`: epochs without a better validation loss."""
+    """For `reduce_on_plateau`: number of epochs without a better validation loss before a reduction."""
 
     @model_validator(mode="after")
     def _plateaus_have_no_warm_up(self) -> Self:
         if self.kind == "reduce_on_plateau" and self.warm_up:
             raise ValueError(
-                f"warm_up is of the kinds constant and cosine. Received: kind: {self.kind}, warm_up: {self.warm_up}. "
+                f"warm_up applies to the kinds constant and cosine. Received: kind: {self.kind}, warm_up: "
+                f"{self.warm_up}. "
                 "Leave warm_up out, or choose kind: cosine"
             )
         return self
 
 
 class EarlyStopping(Section):
-    """When training ends before its last epoch. The best weights are restored either way."""
+    """When training stops before its last epoch. The best weights are restored in any case."""
 
     enabled: bool = True
     """false: all epochs are trained."""
     patience: int = Field(10, ge=1)
-    """Epochs without a better validation loss."""
+    """Number of epochs without a better validation loss before training stops."""
     min_delta: float = Field(0.0, ge=0)
-    """Decrease of the validation loss that counts as better, in the loss's own unit."""
+    """Minimum decrease of the validation loss that counts as better, in the loss's own unit."""
 
 
 class FineTuneConfig(Section):
-    """A second phase of training, in which layers of the backbone learn too. Before it they are frozen."""
+    """A second phase of training, in which layers of the backbone are trained too. Before it they are frozen."""
 
     from_layer: str | Annotated[int, Field(ge=0)] = 0
-    """The first layer of the backbone that learns, by name or number. 0: all of them."""
+    """The first layer of the backbone that is trained, by name or number. 0: all layers are trained."""
     epochs: int = Field(10, ge=1)
-    """Passes over the training images at most."""
+    """Maximum number of passes over the training images."""
     learning_rate: float = Field(1e-5, gt=0)
     """Initial learning rate."""
 
@@ -56,61 +57,65 @@ class RayConfig(Section):
     """For the launchers `ray` and `rayjob`: the Ray cluster that starts the workers."""
 
     address: str | None = None
-    """For `ray`: `host:6379` of a cluster that this machine belongs to, or `ray://host:10001`. None: what RAY_ADDRESS
-    in the environment says, or the cluster on this machine."""
+    """For `ray`: `host:6379` of a cluster that this machine belongs to, or `ray://host:10001`. None: the environment
+    variable RAY_ADDRESS, or the cluster on this machine.
+    """
     cpus: float = Field(1, ge=0)
-    """Processor cores that Ray sets aside for each process of the training."""
+    """Processor cores that Ray reserves for each process of the training."""
     gpus: float = Field(0, ge=0)
-    """GPUs that Ray gives each worker."""
+    """GPUs per worker."""
     version: str = "2.60.0"
     """For `rayjob`: Ray's version in the image."""
 
 
 class DistributionConfig(Section):
-    """Who trains together."""
+    """How a training is distributed."""
 
     strategy: Literal["mirrored", "multi_worker", "parameter_server"]
-    """Of tf.distribute. `mirrored`: the GPUs of one machine, or where it has none, `workers` parts of its processor.
-    `multi_worker`: processes that add up their gradients after each step. `parameter_server`: processes that learn at
-    their own pace, and commit to weights that parameter servers keep."""
+    """Strategy of tf.distribute. `mirrored`: the GPUs of one machine, or, without a GPU, `workers` parts of its
+    processor. `multi_worker`: processes that add up their gradients after each step. `parameter_server`: processes that
+    train at their own pace, with weights on parameter servers.
+    """
     workers: int = Field(2, ge=1)
-    """Processes that train; of `mirrored` without a GPU, parts of the processor."""
+    """Number of processes that train; for `mirrored` without a GPU, parts of the processor."""
     parameter_servers: int = Field(1, ge=1)
-    """For `parameter_server`: processes that keep the weights."""
+    """For `parameter_server`: number of processes that hold the weights."""
     scale_learning_rate: bool = False
     """false: batch_size is that of all workers together. true: each worker has a batch of that size, and the learning
     rate is multiplied by the number of workers."""
     launcher: Literal["processes", "ray", "tfjob", "jobset", "statefulset", "rayjob"] = "processes"
     """Who starts the workers. `processes`: the Trainer itself, on its machine or in its pod. `ray`: the nodes of a Ray
     cluster. The others are for Kubeflow, where the Trainer's task creates a TFJob (Kubeflow's training operator v1), a
-    JobSet, StatefulSets, which need nothing but Kubernetes, or a RayJob (KubeRay); each worker is a pod like that of
+    JobSet, StatefulSets, which need only Kubernetes, or a RayJob (KubeRay); each worker is a pod like that of
     the Trainer's task."""
     ray: RayConfig = RayConfig()
     directory: str | None = None
-    """For the launchers for Kubeflow: a folder on a volume that all pods of the Trainer mount (ReadWriteMany), in which
-    the task and its workers hand one another data and model. For `ray`: such a folder that all nodes see. None: they
-    see the workspace."""
+    """For the launchers for Kubeflow: a folder on a volume that all pods of the Trainer mount (ReadWriteMany), through
+    which the task and its workers exchange data and model. For `ray`: such a folder that all nodes see. None: all nodes
+    see the workspace.
+    """
     timeout: float = Field(600, gt=0)
-    """Seconds in which all workers have to come."""
+    """Seconds within which all workers must be connected."""
     restarts: int = Field(3, ge=0)
-    """How often workers are started again, from the last checkpoint, after one of them has died."""
+    """Maximum number of restarts from the last checkpoint after a worker has died."""
 
     @property
     def is_in_cluster(self) -> bool:
-        """Whether workers are pods of their own."""
+        """Whether workers run in separate pods."""
         return self.launcher not in ("processes", "ray")
 
     @model_validator(mode="after")
     def _fits_its_strategy(self) -> Self:
         if self.strategy != "parameter_server" and "parameter_servers" in self.changed:
             raise ValueError(
-                f"parameter_servers are of strategy: parameter_server. Received: strategy: {self.strategy}. Leave "
+                f"parameter_servers requires strategy: parameter_server. Received: strategy: {self.strategy}. Leave "
                 "parameter_servers out, or set strategy: parameter_server"
             )
         if self.strategy == "parameter_server" and self.scale_learning_rate:
             raise ValueError(
-                "scale_learning_rate is of workers that have a batch together, and those beside parameter servers each "
-                "have their own. Received: strategy: parameter_server. Leave scale_learning_rate out, or set strategy: "
+                "scale_learning_rate applies to workers that share a batch, and with parameter servers "
+                "each worker has its own. Received: strategy: parameter_server. Leave scale_learning_rate out, or set "
+                "strategy: "
                 "multi_worker"
             )
         return self
@@ -119,14 +124,15 @@ class DistributionConfig(Section):
     def _fits_its_launcher(self) -> Self:
         if self.launcher not in ("ray", "rayjob") and "ray" in self.changed:
             raise ValueError(
-                f"ray is of the launchers ray and rayjob. Received: launcher: {self.launcher}. Leave ray out, or set "
+                f"ray applies to the launchers ray and rayjob only. Received: launcher: {self.launcher}. Leave ray "
+                f"out, or set "
                 "launcher: ray"
             )
         if self.launcher == "processes":
             return self
         if self.strategy == "mirrored":
             raise ValueError(
-                f"mirrored is for the devices of one machine, and needs no other. Received: launcher: "
+                f"mirrored uses the devices of one machine, and no launcher. Received: launcher: "
                 f"{self.launcher}. Leave launcher out, or set strategy: multi_worker"
             )
         if self.is_in_cluster and (self.directory is None or not self.directory.startswith("/")):
@@ -143,54 +149,65 @@ class TrainingConfig(Section):
     """How the network is trained."""
 
     epochs: int = Field(200, ge=1)
-    """Passes over the training rows at most."""
+    """Maximum number of passes over the training rows."""
     batch_size: int = Field(128, ge=1)
     """Rows per training step."""
     optimizer: Literal["adam", "adamw", "rmsprop", "sgd"] = "adam"
-    """One of Keras' optimizers, with its defaults but for the learning rate."""
+    """One of Keras's optimizers, with its defaults except for the learning rate."""
     learning_rate: float = Field(1e-3, gt=0)
     """Initial learning rate."""
     average_epochs: float = Field(2, ge=0)
-    """Weights that are validated and kept are averages over so many epochs: the validation loss is smooth, and a rate
-    that does not fall does no harm. 0: the weights as they are. Of images they are so always."""
+    """Number of epochs over which weights are averaged before they are validated and kept: the validation loss is
+    smoother, and a constant learning rate does no harm. 0: no averaging. For images there is never an average.
+    """
     schedule: LearningRateSchedule = LearningRateSchedule()
     early_stopping: EarlyStopping = EarlyStopping()
     loss: str | None = None
     """Your own loss, as `module:name`: a function of labels and predictions, both (rows, ...), to (rows,), or a
-    keras.losses.Loss. Labels are indices of classes, of images probabilities (rows, classes), or values. Default: cross
-    entropy; of a regression, mean squared error."""
+    keras.losses.Loss. Labels are class indices, for images class probabilities (rows, classes), or values for a
+    regression. Default: cross entropy; for a regression, mean squared error.
+    """
     callbacks: tuple[str, ...] = ()
-    """Your own callbacks, as `module:name`: classes derived from keras.callbacks.Callback, made without arguments."""
+    """Your own callbacks, as `module:name`: subclasses of keras.callbacks.Callback that are created without
+    arguments.
+    """
     class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = "none"
-    """`balanced`: inversely proportional to the frequency of the class. Or a weight by class name."""
+    """Weights of the classes in the loss. `balanced`: inversely proportional to the frequency of the class. Or weights
+    by class name.
+    """
     sample_weight: str | None = None
-    """For tables: the column that says how often each row counts, in the loss, the metrics and the statistics. It is no
-    feature, and what is predicted needs none."""
+    """For tables: the column with the weight of each row in the loss, the metrics and the statistics. It is not a
+    feature, and rows to predict do not need it.
+    """
     warm_start: Literal["served"] | None = None
-    """`served`: the network starts with the weights of the model that is served, where they mean the same: those of
-    equal shape, and vectors of categories by their value. What did not fit is in the report. None: with initial
-    weights. Trials of a search and folds of cross-validation always start with those."""
+    """`served`: the network starts with the weights of the served model if they have the same meaning and shape;
+    embeddings of categories are matched by value. The report lists what did not fit. None: random initial weights,
+    which trials of a search and folds of cross-validation always use.
+    """
     seed: int = Field(0, ge=0)
     """Seed of initial weights, shuffling and dropout."""
     require_gpu: bool | None = None
-    """true: the Trainer fails where it finds no GPU, rather than train for days on a CPU. None: only in a cluster, and
-    only if `kubeflow.resources.Trainer.gpu` gives it one."""
+    """true: the Trainer fails without a GPU instead of training for days on a CPU. None: only in a cluster, and only if
+    `kubeflow.resources.Trainer.gpu` requests one.
+    """
     mixed_precision: Literal["none", "float16", "bfloat16"] = "none"
-    """Numbers that layers compute with; weights stay float32. `float16` for GPUs since Volta, `bfloat16` since
+    """Data type of the layers' computations; weights stay float32. `float16` for GPUs since Volta, `bfloat16` since
     Ampere."""
     memory_growth: bool = True
-    """false: TensorFlow takes all the memory of a GPU at its start."""
+    """Whether GPU memory is allocated as needed. false: TensorFlow takes all of it at the start."""
     cache_bytes: int = Field(2**30, ge=0)
-    """Transformed training rows are kept in memory up to this size, and in files beside the training above it. Decoded
-    images are kept up to this size, and decoded in each epoch above it."""
+    """Size up to which transformed training rows are kept in memory; larger data is kept in files beside the training.
+    Decoded images are kept up to this size; more are decoded again in each epoch.
+    """
     fine_tune: FineTuneConfig | None = None
-    """For images with a backbone that has weights: the second phase. None: the backbone stays as it is."""
+    """For images with a backbone that has weights: the second phase. None: the backbone stays frozen."""
     label_smoothing: float = Field(0, ge=0, lt=1)
-    """For images: share of the label's probability that is spread over all classes."""
+    """For images: label smoothing, the share of the label's probability that is spread over all classes."""
     distribution: DistributionConfig | None = None
     """Train in several processes, or on several devices. None: in one process, on one device."""
     checkpoint_directory: str | None = None
-    """Folder of checkpoints, from which a killed training goes on where it was, also within an epoch. Default: in the
-    workspace; in a cluster name a mounted volume."""
+    """Folder of checkpoints, from which a killed training resumes, also within an epoch. Default: in the workspace; in
+    a cluster, name a folder on a mounted volume.
+    """
     checkpoint_seconds: float = Field(60, ge=0)
-    """Seconds between two checkpoints, at least. A training that was killed loses so much."""
+    """Minimum number of seconds between two checkpoints: the most that a killed training loses."""

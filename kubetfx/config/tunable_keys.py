@@ -1,4 +1,4 @@
-"""Which keys of a pipeline.yaml `tuning.search` may name, and whether they take the values that it gives them."""
+"""Which keys of a pipeline.yaml can be tuned, and whether they take the values that `tuning.search` gives them."""
 
 import types
 from collections.abc import Iterator, Mapping
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from kubetfx.config.pipeline import PipelineConfig
 
 SECTIONS = ("model", "training", "features")
-"""Those whose keys may be searched."""
+"""Sections whose keys can be searched."""
 _NOT_TUNABLE: Mapping[str, str] = {
-    "model.task": "it says what is learned",
-    "model.module": "it is a module of your own, which decides about the whole network",
-    "model.top_k": "it says what a metric counts",
-    "model.ensemble": "trials are of one network each, and more of them are hardly ever worse",
-    "training.seed": "a better seed is chance, and no better setting",
+    "model.task": "it defines what is learned",
+    "model.module": "it is your own module, which defines the whole network",
+    "model.top_k": "it defines what a metric counts",
+    "model.ensemble": "each trial trains one network, and more networks are hardly ever worse",
+    "training.seed": "a better seed is chance, not a better setting",
     "training.loss": "it is code of your own",
     "training.callbacks": "they are code of your own",
-    "training.sample_weight": "it says what the metrics count",
-    "training.require_gpu": "it changes no model",
-    "training.memory_growth": "it changes no model",
-    "training.cache_bytes": "it changes no model",
+    "training.sample_weight": "it defines what the metrics count",
+    "training.require_gpu": "it does not change the model",
+    "training.memory_growth": "it does not change the model",
+    "training.cache_bytes": "it does not change the model",
     "training.distribution": "trials are trained in one process each",
-    "training.checkpoint_directory": "it changes no model",
-    "training.checkpoint_seconds": "it changes no model",
+    "training.checkpoint_directory": "it does not change the model",
+    "training.checkpoint_seconds": "it does not change the model",
     "features.types": "they are code of your own",
-    "features.image": "it says what the data is",
+    "features.image": "it defines what the data is",
 }
-"""Keys that no search may name, and why. Those below them are meant too."""
+"""Keys that cannot be searched, with the reason. Keys below them are included."""
 OF_ROLES = ("numeric", "categorical", "date", "list", "text", "integer_categories", "vocabulary_size")
-"""Keys of `features` that decide what columns are used for, which the schema says."""
+"""Keys of `features` that decide what columns are used for, which the schema records."""
 
 
 def check(tuning: TuningConfig, config: "PipelineConfig") -> None:
@@ -46,8 +46,8 @@ def check(tuning: TuningConfig, config: "PipelineConfig") -> None:
         config: whose other sections are searched.
 
     Raises:
-        ValueError: a key is not there or cannot be searched, does not take one of the values, or the task has not got
-            the metric.
+        ValueError: a key does not exist or cannot be searched, does not take one of the values, or the task does not
+            have the metric.
     """
     _check_metric(tuning, config)
     for key, values in tuning.search.items():
@@ -56,7 +56,7 @@ def check(tuning: TuningConfig, config: "PipelineConfig") -> None:
             _check_numbers(key, values, type(config))
         if config.data.schema_file and keys_of(key)[0] == "features" and keys_of(key)[-1] in OF_ROLES:
             raise ValueError(
-                f"tuning.search: {key} decides what columns are used for, which a frozen schema says already. "
+                f"tuning.search: {key} decides what columns are used for, which a frozen schema already fixes. "
                 f"Received: data.schema_file: {config.data.schema_file}. Leave the key or the file out"
             )
         for value in _examples(values, is_integer=is_integer(key, type(config))):
@@ -68,7 +68,7 @@ def check(tuning: TuningConfig, config: "PipelineConfig") -> None:
 
 
 def metric_of(config: "PipelineConfig") -> tuple[str, Better]:
-    """Return by what trials are compared, and which values are better.
+    """Return the metric that compares trials, and which of its values are better.
 
     Args:
         config: The config of the pipeline, with or without the section `tuning`.
@@ -82,7 +82,7 @@ def metric_of(config: "PipelineConfig") -> tuple[str, Better]:
 
 
 def is_integer(key: str, root: type) -> bool:
-    """Return whether the numbers of a key are whole ones.
+    """Return whether a key takes whole numbers.
 
     Args:
         key: dotted.
@@ -111,7 +111,7 @@ def _check_metric(tuning: TuningConfig, config: "PipelineConfig") -> None:
     known = names_for(config.model.task, sees_images=config.sees_images)
     if tuning.metric is not None and tuning.metric not in known and not is_reference(tuning.metric):
         raise ValueError(
-            f"tuning.metric: there is no metric {tuning.metric!r} for {config.model.task}."
+            f"tuning.metric: unknown metric {tuning.metric!r} for {config.model.task}."
             f"{nearest(tuning.metric, known)} Known: {', '.join(known)}; and your own as module:attribute"
         )
 
@@ -130,7 +130,7 @@ def _check_key(key: str, root: type) -> None:
         )
     if len(keys) < 2 or annotation_of(keys, root) is None:
         beside = [name for name in tunable if keys and name.startswith(f"{keys[0]}.")] or tunable
-        raise ValueError(f"tuning.search: there is no key {key!r}.{nearest(key, tunable)} Known: {', '.join(beside)}")
+        raise ValueError(f"tuning.search: unknown key {key!r}.{nearest(key, tunable)} Known: {', '.join(beside)}")
 
 
 def _check_numbers(key: str, interval: Interval, root: type) -> None:
@@ -142,11 +142,11 @@ def _check_numbers(key: str, interval: Interval, root: type) -> None:
             "from"
         )
     if kind is int and not interval.is_of_integers:
-        raise ValueError(f"tuning.search: {key} takes whole numbers. Received: [{low:g}, {high:g}]. Give whole ones")
+        raise ValueError(f"tuning.search: {key} takes whole numbers. Received: [{low:g}, {high:g}]. Give whole numbers")
 
 
 def _examples(values: Values, *, is_integer: bool) -> list[Any]:
-    """Return values by which all can be judged: each of a list, and the ends of an interval."""
+    """Return values that stand for all: each of a list, and the ends of an interval."""
     if not isinstance(values, Interval):
         return list(values)
     return [int(number) for number in values.bounds] if is_integer else list(values.bounds)

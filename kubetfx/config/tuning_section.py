@@ -12,41 +12,40 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from kubetfx.config.section import Section
 
 TRIALS = 40
-"""Trials where neither their number nor the minutes are given."""
+"""Number of trials if neither their number nor the minutes are given."""
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-"""SQLAlchemy's dialect and driver by the plain scheme of a URL."""
+"""SQLAlchemy's dialect and driver, by the scheme of the URL."""
 
 
 class Interval(Section):
-    """Numbers between two others."""
+    """An interval of numbers."""
 
     range: tuple[float, float] | None = None
-    """The lowest and the highest number, both included: each is as likely as any other."""
+    """The lowest and the highest number, both included, drawn uniformly."""
     log: tuple[float, float] | None = None
-    """The same of numbers whose size is what matters, such as a learning rate: [1e-4, 1e-2]."""
+    """The same for numbers whose order of magnitude matters, such as a learning rate: [1e-4, 1e-2]."""
     step: float | None = Field(None, gt=0)
-    """For `range`: only the lowest number and those so many steps above it."""
+    """For `range`: the distance between two candidates, from the lowest number on."""
 
     @model_validator(mode="after")
     def _is_an_interval(self) -> Self:
         if (self.range is None) == (self.log is None):
-            raise ValueError("give `range: [lowest, highest]`, or `log: [lowest, highest]`, and not both")
+            raise ValueError("give either `range: [lowest, highest]` or `log: [lowest, highest]`")
         low, high = self.bounds
         if self.log and low <= 0:
             raise ValueError(
-                f"log is of numbers above 0. Received: log: [{low:g}, {high:g}]. Take range, or begin above 0"
+                f"log needs numbers above 0. Received: log: [{low:g}, {high:g}]. Use range, or begin above 0"
             )
         if low >= high:
             raise ValueError(
-                f"there is nothing between the two numbers. Received: [{low:g}, {high:g}]. Give the lower one "
-                "first, and a higher one"
+                f"the interval is empty. Received: [{low:g}, {high:g}]. Give the lower one first, and a higher one"
             )
         if self.step is not None and self.log:
-            raise ValueError(f"step is of range. Received: log, and step: {self.step:g}. Leave it out")
+            raise ValueError(f"step applies to range only. Received: log, and step: {self.step:g}. Leave it out")
         if self.step is not None and self.step > high - low:
             raise ValueError(
-                f"the step is longer than the range. Received: [{low:g}, {high:g}], step: {self.step:g}. Take a "
-                "shorter one"
+                f"the step is longer than the range. Received: [{low:g}, {high:g}], step: {self.step:g}. Use "
+                "a shorter one"
             )
         return self
 
@@ -59,7 +58,7 @@ class Interval(Section):
 
     @property
     def is_of_integers(self) -> bool:
-        """Whether the numbers that it names are all whole."""
+        """Whether all of its numbers are whole."""
         return all(float(number).is_integer() for number in (*self.bounds, self.step or 1))
 
 
@@ -67,39 +66,44 @@ Values = Annotated[
     Annotated[Interval, Tag("Interval")] | Annotated[tuple[Any, ...], Tag("tuple[]")],
     Discriminator(lambda given: "tuple[]" if isinstance(given, list | tuple) else "Interval"),
 ]
-"""For a key: numbers between two others, or a list to choose from."""
+"""The candidates of a key: an interval of numbers, or a list to choose from."""
 
 
 class TuningConfig(Section):
-    """A search for better settings, between Transform and Trainer: each trial trains with some of them, and is judged
-    by the validation split. The Trainer takes the best."""
+    """A search for better settings, between Transform and Trainer: each trial trains with a choice of settings, and is
+    judged on the validation split. The Trainer uses the best.
+    """
 
     trials: int | None = Field(None, ge=1)
-    """Settings that are tried at most. Default: 40; with `minutes`, as many as there is time for."""
+    """Maximum number of trials. Default: 40; with `minutes`, as many as there is time for."""
     minutes: float | None = Field(None, gt=0)
-    """No trial begins after so many minutes, and those that run are stopped."""
+    """Time limit: no trial begins after this many minutes, and running trials are stopped."""
     metric: str | None = None
-    """By which settings are compared, on the validation split. Default: the first of `evaluation.thresholds`, and
-    without any cross_entropy, or root_mean_squared_error."""
+    """The metric that compares settings, on the validation split. Default: the first of `evaluation.thresholds`;
+    without thresholds, cross_entropy or root_mean_squared_error.
+    """
     search: dict[str, Values] = {}
     """Values by dotted key of `model`, `training` or `features`: a list to choose from, `{range: [0, 0.5], step: 0.1}`,
     or `{log: [1e-4, 1e-2]}`. Default: a space that suits the data and the kind of the model."""
     sampler: Literal["tpe", "random"] = "tpe"
     """`tpe`: settings near the good ones become more likely (tree-structured Parzen estimator)."""
     pruner: Literal["hyperband", "none"] = "hyperband"
-    """`hyperband`: trials that are behind others after the same number of epochs are stopped. `none`: all are trained
-    to their end. Trials of `model.kind: auto` always are, and so are those that search for the kind."""
+    """`hyperband`: trials that are worse than others after the same number of epochs are stopped. `none`: all are
+    trained to their end, as trials of `model.kind: auto`, and those that search for the kind, always are.
+    """
     parallel: int = Field(1, ge=1)
-    """Trials at the same time: processes of this machine, which share its cores; on Kubeflow as many tasks, each like
-    that of the Trainer, which needs `storage`."""
+    """Number of parallel trials: processes on this machine, which share its cores; on Kubeflow, tasks like that of the
+    Trainer, which requires `storage`.
+    """
     storage: str | None = None
     """Database of the trials, for several machines: `postgresql://USER:${PASSWORD}@HOST/NAME`, or `mysql://...`;
     `${NAME}` is looked up when it is used. Default: a file of the workspace."""
     study: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")
-    """Name of the search in the storage. Default: made of the pipeline's name, the data, and all settings, so that the
-    same command goes on with it and any other begins anew."""
+    """Name of the search in the storage. Default: derived from the pipeline's name, the data and all settings, so that
+    the same command continues the search and any other starts a new one.
+    """
     storage_timeout: float = Field(600, gt=0)
-    """Seconds that a storage is waited for that no longer answers."""
+    """Seconds to wait for a storage that no longer answers."""
 
     @field_validator("search")
     @classmethod
@@ -107,7 +111,8 @@ class TuningConfig(Section):
         for key, values in search.items():
             if isinstance(values, tuple) and len(values) < 2:
                 raise ValueError(
-                    f"{key}: a choice has two values at least. Received: {list(values)}. Give more, or set {key} itself"
+                    f"{key}: a choice needs at least two values. Received: {list(values)}. Give more, or set {key} "
+                    f"itself"
                 )
         return search
 
@@ -132,5 +137,5 @@ class TuningConfig(Section):
 
     @property
     def most_trials(self) -> float:
-        """Trials at most; infinite where only the time is limited."""
+        """Maximum number of trials; infinite if only the time is limited."""
         return self.trials or (TRIALS if self.minutes is None else math.inf)

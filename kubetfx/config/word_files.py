@@ -1,4 +1,4 @@
-"""Files of words: on each line a word, and what is said instead of it, with tabs between them."""
+"""Files of words: each line has a word and its replacements, separated by tabs."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def read_words(file: str, *, key: str) -> dict[str, tuple[str, ...]]:
         key: The key of the config that names it.
 
     Returns:
-        The other words of a line, by its first.
+        The replacements by word.
 
     Raises:
         ConfigError: it cannot be read, a line has no tab, or a word comes twice.
@@ -21,14 +21,16 @@ def read_words(file: str, *, key: str) -> dict[str, tuple[str, ...]]:
     try:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{key}: a file of words, in UTF-8, is needed. Received: {file}, where {error}.") from None
+        raise ConfigError(
+            f"{key}: the file of words cannot be read. Received: {file}: {error}. Give a file in UTF-8."
+        ) from None
     found: dict[str, tuple[str, ...]] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
         word, *others = (part.strip() for part in line.split("\t"))
         if not word or not any(others) or word in found:
-            wrong = "its first word comes twice" if word in found else "it has no tab between two words"
+            wrong = "its first word is a duplicate" if word in found else "it has no tab between two words"
             raise ConfigError(f"{key}: line {number} of {file} cannot be read, since {wrong}. Received: {line!r}.")
         found[word] = tuple(filter(None, others))
     return found

@@ -1,4 +1,4 @@
-"""The section `workspace`: where the runs of a pipeline keep what they make, and how much of it."""
+"""The section `workspace`: where the runs of a pipeline keep their outputs, and how many runs are kept."""
 
 from pydantic import Field
 
@@ -11,4 +11,4 @@ class WorkspaceConfig(Section):
     path: str | None = None
     """The folder. Default: .kubetfx/NAME beside pipeline.yaml."""
     keep: int | None = Field(None, ge=1)
-    """Runs to keep: older ones are removed after each run, as `kubetfx prune` does it. Default: all."""
+    """Number of runs to keep: older ones are removed after each run, as by `kubetfx prune`. Default: all."""

@@ -1,4 +1,4 @@
-"""Values put into a pipeline.yaml that a person wrote: comments, order and style of everything else stay."""
+"""Sets values in a pipeline.yaml that a person wrote, and keeps comments, order and style of everything else."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from kubetfx.errors import ConfigError
 
 
 def with_values(text: str, values: Mapping[str, Any]) -> str:
-    """Put values into YAML.
+    """Set values in YAML.
 
     Args:
         text: The text of the file.
@@ -34,7 +34,7 @@ def with_values(text: str, values: Mapping[str, Any]) -> str:
     editor.allow_unicode = True
     nested = re.search(r"^[^\s#][^\n]*:[ \t]*(?:#[^\n]*)?\n(?:\s*#[^\n]*\n)*( +)[^\s#-]", text, re.MULTILINE)
     width = len(nested[1]) if nested else 2
-    if offset is None:  # it has no list in lines
+    if offset is None:  # it has no block-style list
         indent, offset = width + 2, width
     editor.indent(mapping=width, sequence=max(indent or 0, offset + 2), offset=offset)
     document = editor.load(text)
@@ -54,7 +54,7 @@ def with_values(text: str, values: Mapping[str, Any]) -> str:
 
 
 def write_values(path: Path, values: Mapping[str, Any]) -> None:
-    """Put values into a file, whole or not at all.
+    """Set values in a file atomically.
 
     Args:
         path: The path of the file.
@@ -71,7 +71,7 @@ def write_values(path: Path, values: Mapping[str, Any]) -> None:
         aside.replace(path)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        raise ConfigError(f"{path} cannot be written: {error}. The best values were found, and are kept.") from None
+        raise ConfigError(f"{path} cannot be written: {error}. The best values were found and are kept.") from None
 
 
 def _in_one_line(value: Any) -> Any:

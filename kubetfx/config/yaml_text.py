@@ -1,7 +1,7 @@
-"""YAML whose text stays as it was written.
+"""YAML that keeps text as it was written.
 
 YAML 1.1 takes `yes` for true, `007` for 7 and `2024-05-01` for a date. In pipeline.yaml the names of keys are text, and
-so are the values of many keys: there, what was written is what is meant.
+so are the values of many keys: there, the written text is kept.
 """
 
 import math
@@ -13,11 +13,11 @@ import yaml
 from pydantic import BaseModel
 
 _MERGE = "tag:yaml.org,2002:merge"
-"""Of the key `<<`, which takes the keys of other mappings."""
+"""Tag of the key `<<`, which merges other mappings."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes keys as they are written, and refuses duplicates, of which YAML's own loader silently takes the last."""
+    """Keeps keys as they are written, and refuses duplicates, of which YAML's own loader silently keeps the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -36,7 +36,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _TextLoader(_Loader):
-    """Takes every value as text but the one that is not there, which is nothing."""
+    """Reads every value as text, except a missing one, which is None."""
 
 
 _TextLoader.yaml_implicit_resolvers = {
@@ -63,19 +63,21 @@ def parse(text: str, annotation: Any) -> Any:
         _check_ends(texts)
         return _merged(yaml.load(text, Loader=_Loader), texts, annotation)
     except (ValueError, IndexError) as error:  # of Python's dates and numbers
-        raise yaml.YAMLError(f"a value is not what it looks like ({error}). If it is text, put it in quotes") from None
+        raise yaml.YAMLError(
+            f"a value is not valid for its apparent type ({error}). If it is text, put it in quotes"
+        ) from None
     except RecursionError:
-        raise yaml.YAMLError("a part of it holds itself, by an alias, or is nested too deeply") from None
+        raise yaml.YAMLError("a part of it contains itself through an alias, or is nested too deeply") from None
 
 
 def _check_ends(value: Any) -> None:
-    """Raise RecursionError for what holds itself."""
+    """Raise RecursionError for a document that contains itself."""
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _check_ends(inner)
 
 
 def in_one_line(value: Any) -> str:
-    """Write YAML for an error or a comment: in one line, with quotes where YAML needs them.
+    """Format a value as one line of YAML, for an error or a comment, with quotes where needed.
 
     Args:
         value: a text, or lists and mappings.
@@ -91,11 +93,11 @@ def in_one_line(value: Any) -> str:
         return text.removesuffix("\n...\n").strip()
 
     text = dumped(None)
-    return text if len(text.splitlines()) <= 1 else dumped('"')  # only so a line end within a text is none here
+    return text if len(text.splitlines()) <= 1 else dumped('"')  # only this keeps a line end within a text on one line
 
 
 def _merged(typed: Any, texts: Any, annotation: Any) -> Any:
-    """Return a document whose scalars are those of `texts` where the annotation takes nothing but text."""
+    """Return a document whose scalars are those of `texts` where the annotation takes only text."""
     kinds = _members(annotation)
     if isinstance(typed, dict) and isinstance(texts, dict):
         section = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
@@ -109,14 +111,14 @@ def _merged(typed: Any, texts: Any, annotation: Any) -> Any:
         return {key: _merged(value, texts[key], values) for key, value in typed.items()}
     if isinstance(typed, list) and isinstance(texts, list):
         items = next((get_args(kind)[0] for kind in kinds if get_origin(kind) in (tuple, list)), None)
-        if takes_only_text(items):  # `null` is a spelling of a missing value there, and not nothing
+        if takes_only_text(items):  # there, `null` is a spelling of a missing value, not None
             return texts
         return [_merged(value, text, items) for value, text in zip(typed, texts, strict=True)]
     return texts if typed is not None and takes_only_text(annotation) else typed
 
 
 def takes_only_text(annotation: Any) -> bool:
-    """Return whether a type takes no scalar but text.
+    """Return whether text is the only scalar that a type takes.
 
     Args:
         annotation: the type of a key.
@@ -126,7 +128,7 @@ def takes_only_text(annotation: Any) -> bool:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """Return the types that an annotation is a choice of, without None."""
+    """Return the members of a union, without None."""
     if get_origin(annotation) is Annotated:
         return _members(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):

@@ -39,9 +39,9 @@ def test_version_is_that_of_the_project_and_of_what_is_installed(kubetfx):
 
 
 CONFIG_ERRORS = [
-    pytest.param("training.epoch=3", "training.epoch: there is no such key. Did you mean 'epochs'?", id="unknown key"),
+    pytest.param("training.epoch=3", "training.epoch: unknown key. Did you mean 'epochs'?", id="unknown key"),
     pytest.param("training.epochs=many", "Received: 'many' (text).", id="wrong type"),
-    pytest.param("training.epochs", "An override is dotted.key=value", id="bad override"),
+    pytest.param("training.epochs", "An override must have the form dotted.key=value", id="bad override"),
     pytest.param("data.splits.train=0.9", "must add up to 1", id="bad splits"),
     pytest.param("evaluation.thresholds={acuracy: {at_least: 1}}", "Did you mean 'accuracy'?", id="unknown metric"),
     pytest.param("data.label=specie", "There is no column 'specie' to predict. Did you mean 'species'?", id="no label"),

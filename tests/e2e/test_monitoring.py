@@ -309,7 +309,7 @@ def test_log_that_says_nothing_of_the_model_is_an_error(
         ("monitoring.columns={specie: {skew: 0.2}}", "monitoring.columns.specie: the model has no column 'specie'"),
         ("monitoring.quality={accuracy: {at_most: 0.5}}", "higher values are better, so the bound is at_least"),
         ("monitoring.quality={accuracy: {at_least: 90}}", "so no model passes"),
-        ("monitoring.quality={acuracy: {at_least: 0.5}}", "there is no metric 'acuracy' .* Did you mean 'accuracy'"),
+        ("monitoring.quality={acuracy: {at_least: 0.5}}", "unknown metric 'acuracy' .* Did you mean 'accuracy'"),
         ("monitoring.skew=1.5", "monitoring.skew"),
         ("monitoring.period=1 day", "monitoring.period"),
         ("monitoring.columns={year: {skev: 0.2}}", "Did you mean 'skew'"),

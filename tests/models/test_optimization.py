@@ -107,7 +107,7 @@ def test_the_rate_rises_in_the_warm_up(kind, last):
 
 
 def test_a_plateau_has_no_warm_up():
-    with pytest.raises(ValueError, match=r"warm_up is of the kinds constant and cosine\. Received: .*plateau"):
+    with pytest.raises(ValueError, match=r"warm_up applies to the kinds constant and cosine\. Received: .*plateau"):
         TrainingConfig(schedule={"kind": "reduce_on_plateau", "warm_up": 0.1})
 
 

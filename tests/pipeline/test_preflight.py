@@ -55,7 +55,11 @@ def test_label_that_is_not_there_lists_the_columns_nearest_first(make_config):
 
 
 def test_trees_refuse_pictures_before_the_run(make_config):
-    with pytest.raises(ConfigError, match=r"Trees take no pictures\. .*the column 'island' .*data\.drop: \[island\]"):
+    with pytest.raises(
+        ConfigError,
+        match=r"Trees cannot use pictures\. .*the column 'island' .*data\.drop: "
+        r"\[island\]",
+    ):
         preflight.check(make_config(features={"image": ["island"]}, model={"kind": "trees"}))
 
 

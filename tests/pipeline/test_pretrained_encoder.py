@@ -99,5 +99,5 @@ def test_guessing_tokens_is_of_one_process(tmp_path: Path) -> None:
         "training.distribution": {"strategy": "multi_worker"},
     }
 
-    with pytest.raises(ConfigError, match=r"pretrain is done by one process\. Received: .*multi_worker"):
+    with pytest.raises(ConfigError, match=r"pretrain runs in one process only\. Received: .*multi_worker"):
         load_config(tmp_path / "pipeline.yaml", overrides=changes)

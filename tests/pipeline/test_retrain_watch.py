@@ -308,11 +308,11 @@ def test_never_two_at_a_time(watched):
         ("{on: [new_data]}", r"retrain\.on.*'new_span', 'drift' or 'schedule'"),
         ("{on: [schedule]}", r"`on: \[schedule\]` and `every` go together\. Received: on: \[schedule\], every: None"),
         ("{on: [new_span], every: 7d}", r"go together\. Received: on: \[new_span\], every: 7d"),
-        ("{on: [schedule], every: 1d, at_most: 2d}", r"`at_most` would hold `every` up"),
-        ("{at_most: 1 day}", r"retrain\.at_most: a span of time is a number and one of.*Received: '1 day'"),
+        ("{on: [schedule], every: 1d, at_most: 2d}", r"`at_most` is longer than `every`"),
+        ("{at_most: 1 day}", r"retrain\.at_most: a duration must be a number followed by s, m.*Received: '1 day'"),
         ("{at_most: 0d}", r"Received: '0d'"),
         ("{back_off: 3}", r"retrain\.back_off.*Received: '3'"),
-        ("{on: [drift]}", r"looks at the log of requests\. Received: no monitoring\.requests"),
+        ("{on: [drift]}", r"needs a log of requests\. Received: no monitoring\.requests"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(watched, retrain, message):
@@ -323,14 +323,14 @@ def test_what_cannot_be_is_refused_in_words(watched, retrain, message):
 def test_rows_of_a_function_have_no_files_to_look_at(tmp_path):
     path = tmp_path / "pipeline.yaml"
     path.write_text("name: x\ndata: {source: 'mine:read', label: y}\nretrain: {on: [new_span]}\n")
-    with pytest.raises(ConfigError, match=r"looks at files, and data\.source is a function"):
+    with pytest.raises(ConfigError, match=r"\[new_span\]` watches files, and data\.source is a function"):
         load_config(path)
 
 
 def test_address_of_the_web_does_not_say_what_is_new(tmp_path):
     path = tmp_path / "pipeline.yaml"
     path.write_text("name: x\ndata: {path: 'https://a.org/rows.csv', label: y}\nretrain: {on: [new_span]}\n")
-    with pytest.raises(ConfigError, match=r"an address of the web does not say what is new\. Received: data\.path"):
+    with pytest.raises(ConfigError, match=r"files, and a web address does not say what is new\. Received: data\.path"):
         load_config(path)
 
 

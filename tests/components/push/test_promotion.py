@@ -553,9 +553,9 @@ def test_promotion_needs_labels(push, config, served):
 @pytest.mark.parametrize(
     ("serving", "problem"),
     [
-        ({"endpoint": None}, r"there is none\. Received: no serving\.endpoint\. Add it"),
+        ({"endpoint": None}, r"for its labels\. Received: no serving\.endpoint\. Add it"),
         ({"endpoint": {"rest": "http://localhost:8501"}}, r"with neither grpc nor models_config\. Add one of them"),
-        ({"canary": {"label": "stable"}}, r"label 'stable' is that of the promoted version\. Received: stable"),
+        ({"canary": {"label": "stable"}}, r"label 'stable' is reserved for the promoted version\. Received: stable"),
         ({"canary": {"share_rows": 2}}, "share_rows"),
         ({"approval": "perhaps"}, "approval"),
     ],

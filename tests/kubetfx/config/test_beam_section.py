@@ -67,15 +67,15 @@ def test_command_line(beam, expected):
     ("beam", "message"),
     [
         ({"runner": "FlinkRuner"}, r"beam\.runner: .* Did you mean 'FlinkRunner'\? Known: .*Received: 'FlinkRuner'"),
-        ({"endpoint": "http://x:1"}, r"beam\.endpoint is HOST:PORT\. Received: 'http://x:1'\. Try localhost:8099"),
+        ({"endpoint": "http://x:1"}, r"beam\.endpoint must be HOST:PORT\. Received: 'http://x:1'\. Try localhost:8099"),
         (
             {"environment": {"type": "EXTERNAL"}},
-            r"config is needed\. Received: none, with type: EXTERNAL\. Name the pool",
+            r"config is missing\. Received: nothing, with type: EXTERNAL\. Give the pool",
         ),
-        ({"environment": {"type": "EXTERNAL", "config": "pool"}}, r"config is HOST:PORT\. Received: 'pool'"),
+        ({"environment": {"type": "EXTERNAL", "config": "pool"}}, r"config must be HOST:PORT\. Received: 'pool'"),
         ({"environment": {"type": "KUBE"}}, r"beam\.environment\.type: .*'DOCKER'.*Received: 'KUBE'"),
-        ({"options": {"--parallelism": 2}}, r"no dashes before them\. Received: --parallelism\. Try parallelism"),
-        ({"options": {"labels": [["a"]]}}, r"beam\.options\.labels is a value, a list of values, .*\[\['a'\]\]"),
+        ({"options": {"--parallelism": 2}}, r"have no leading dashes\. Received: --parallelism\. Try parallelism"),
+        ({"options": {"labels": [["a"]]}}, r"beam\.options\.labels must be a value, a list of values, .*\[\['a'\]\]"),
         (
             {"endpoint": "a:1", "options": {"job_endpoint": "b:1"}},
             r"beam\.endpoint and the option job_endpoint say the",
@@ -83,7 +83,7 @@ def test_command_line(beam, expected):
         ({"options": {"runner": "FlinkRunner"}}, r"the runner has a key of its own\. .*Set beam\.runner"),
         (
             {"image": "x", "environment": {"type": "EXTERNAL", "config": "a:1"}},
-            r"beam\.image is for containers\. Received: beam\.environment\.type: EXTERNAL",
+            r"beam\.image applies to containers only\. Received: beam\.environment\.type: EXTERNAL",
         ),
         ({"timeout": 0}, r"beam\.timeout: .*greater than 0"),
     ],

@@ -34,7 +34,7 @@ def test_what_belongs_together_in_splits_does_so_in_folds(by):
     ("folds", "message"),
     [
         ({"folds": 1}, "folds"),
-        ({"group": "a", "time": "b"}, r"by groups or by time\. Received: group: a, time: b"),
+        ({"group": "a", "time": "b"}, r"by group or by time\. Received: group: a, time: b"),
         ({"time": "b", "repeats": 2}, r"the same in each repeat\. Received: time: b, repeats: 2"),
         ({"time": "b", "stratified": True}, "not stratified"),
         ({"fold": 3}, r"fold"),
@@ -65,14 +65,18 @@ def test_bound_of_a_threshold_changes_nothing_in_folds():
 @pytest.mark.parametrize(
     ("evaluation", "message"),
     [
-        ({"thresholds": {"cross_validated_auc": {"at_least": 0.7}}}, r"needs folds\. .*cross_validation: \{folds: 5\}"),
+        (
+            {"thresholds": {"cross_validated_auc": {"at_least": 0.7}}},
+            r"needs cross-validation\. .*cross_validation: "
+            r"\{folds: 5\}",
+        ),
         (
             {"cross_validation": {}, "thresholds": {"cross_validated_auk": {"at_least": 0.7}}},
             "Did you mean 'cross_validated_auc'",
         ),
         (
             {"cross_validation": {}, "thresholds": {"cross_validated_auc": {"worse_by_at_most": 0.1}}},
-            "bounded by at_least or at_most alone",
+            "be bounded by at_least and at_most",
         ),
         (
             {"cross_validation": {}, "thresholds": {"cross_validated_auc": {"at_most": 0.7}}},
@@ -81,7 +85,7 @@ def test_bound_of_a_threshold_changes_nothing_in_folds():
         ({"cross_validation": {}, "thresholds": {"cross_validated_auc": {"at_least": 70}}}, "from 0 to 1"),
         (
             {"cross_validation": {}, "thresholds": {"cross_validated_mine:score": {"at_least": 1}}},
-            "of a metric of your own has no bound",
+            "of a metric of your own cannot be bounded",
         ),
     ],
 )
@@ -108,11 +112,11 @@ def test_ensemble_of_folds_may_be_of_trees():
     [
         (
             {"model": {"ensemble": "folds"}},
-            r"mean of the models of cross-validation, and there is none\..*Add the section, \{folds: 5\}",
+            r"averages the models of cross-validation\..*Add the section, \{folds: 5\}",
         ),
         (
             {"model": {"ensemble": "folds"}, "evaluation": {"cross_validation": {"time": "day"}}},
-            r"know older rows alone\. Received: folds by the time 'day'\. Give a number",
+            r"know only older rows\. Received: folds by the column 'day'\. Give a number",
         ),
         (
             {
@@ -120,11 +124,11 @@ def test_ensemble_of_folds_may_be_of_trees():
                 "evaluation": {"cross_validation": {}},
                 "data": {**DATA, "splits": {"by": "time", "column": "day"}},
             },
-            r"know older rows alone\. Received: folds by the time 'day'",
+            r"know only older rows\. Received: folds by the column 'day'",
         ),
         (
             {"model": {"ensemble": 3, "kind": "trees"}},
-            r"model\.ensemble is of networks, and trees are the same with every seed\. Received: .*ensemble: 3",
+            r"model\.ensemble averages networks, and trees are the same with every seed\. Received: .*ensemble: 3",
         ),
         ({"model": {"ensemble": "fold"}}, "ensemble"),
         ({"model": {"ensemble": 0}}, "ensemble"),

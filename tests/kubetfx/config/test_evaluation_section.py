@@ -24,7 +24,7 @@ def test_calibrated_model_has_its_error_among_its_metrics():
     [
         (
             {"model": {"task": "regression"}},
-            r"of probabilities, which a regression has none of\. Received: model\.task: regression\. Leave",
+            r"to probabilities, which a regression does not have\. Received: model\.task: regression\. Leave",
         ),
         (
             {"splits": {"train": 0.8, "validation": 0, "eval": 0.2}},

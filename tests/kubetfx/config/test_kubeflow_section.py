@@ -43,9 +43,9 @@ def test_request_may_be_all_of_the_limit(load, memory, request_):
     [
         (
             {"resources": {"Trainr": {"cpu": 1}}},
-            r"kubeflow\.resources: there is no component 'Trainr'\. Did you mean 'Trainer'\? Known: TableExampleGen",
+            r"kubeflow\.resources: unknown component 'Trainr'\. Did you mean 'Trainer'\? Known: TableExampleGen",
         ),
-        ({"fuse": [["SchemaGen", "Pushr"]]}, r"kubeflow\.fuse: there is no component 'Pushr'\. Did you mean 'Pusher'"),
+        ({"fuse": [["SchemaGen", "Pushr"]]}, r"kubeflow\.fuse: unknown component 'Pushr'\. Did you mean 'Pusher'"),
         ({"fuse": [["SchemaGen"], ["SchemaGen", "Pusher"]]}, r"in one group only\. Received: SchemaGen twice"),
         ({"resources": {"Trainer": {"memory": "16 GB"}}}, r"memory: a Kubernetes quantity .*16Gi.* Received: '16 GB'"),
         ({"resources": {"Trainer": {"memory": "500K"}}}, r"memory: a Kubernetes quantity .* Received: '500K'"),
@@ -60,13 +60,13 @@ def test_request_may_be_all_of_the_limit(load, memory, request_):
         ({"resources": {"Trainer": {"retries": {"backoff_factor": 1.5}}}}, r"backoff_factor: .*Received: 1\.5"),
         (
             {"resources": {"Trainer": {"retries": {"max_backoff_seconds": 60}}}},
-            r"retries\.max_backoff_seconds: there is no such key.*Known here: .*deadline_seconds",
+            r"retries\.max_backoff_seconds: unknown key.*Known here: .*deadline_seconds",
         ),
         ({"resources": {"Trainer": {"cpu": "four"}}}, r"cpu: a Kubernetes quantity is needed.* Received: 'four'"),
         ({"resources": {"Trainer": {"cpu": 0}}}, r"cpu: a Kubernetes quantity is needed.* Received: '0'"),
         ({"resources": {"Trainer": {"cpu": True}}}, r"resources\.Trainer\.cpu: .*Received: 'true'"),
         ({"resources": {"Trainer": {"gpu": {"resource": "NVIDIA_TESLA_K80"}}}}, r"gpu\.resource: .*'NVIDIA_TESLA_K80'"),
-        ({"resources": {"Trainer": {"gpus": 1}}}, r"resources\.Trainer\.gpus: there is no such key.*'gpu'"),
+        ({"resources": {"Trainer": {"gpus": 1}}}, r"resources\.Trainer\.gpus: unknown key.*'gpu'"),
         ({"every_component": {"gpu": {}}}, r"every_component\.gpu would leave GPUs idle"),
         (
             {"resources": {"Trainer": {"volumes": [{"claim": "c", "mount_path": "data"}]}}},
@@ -96,7 +96,7 @@ def test_request_may_be_all_of_the_limit(load, memory, request_):
         ({"service_account": "a" * 254}, r"service_account: the name .* at most 253"),
         (
             {"every_component": {"secrets": [{"name": "my.keys", "mount_path": "/k"}]}},
-            r"every_component: what is mounted needs a name .* without dots.* Received: 'my\.keys'",
+            r"every_component: a mounted resource needs a name .* without dots.* Received: 'my\.keys'",
         ),
         (
             {

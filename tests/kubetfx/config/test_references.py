@@ -51,14 +51,16 @@ def test_all_that_is_wrong_is_said_with_key_and_variable(monkeypatch: pytest.Mon
     assert list(told.value.faults) == [
         "name: the environment variable UNSET is not set. Received: ${UNSET}. Set it, or give a default: "
         "${UNSET:-default}.",
-        "data.path: the value would be stored in clear. Received: ${URL}. A secret can be referred to in "
+        "data.path: the value would be stored in clear text. Received: ${URL}. A secret can be referred to in "
         "data.source_options, beam.options, beam.arguments, tuning.storage, tracking.mlflow, tracking.token, and in "
-        "data.path after https://; programs in pods get it by kubeflow.every_component.secrets.",
-        "data.drop.1: `${` begins the name of an environment variable, ${NAME} or ${NAME:-default}. Received: ${not "
-        "closed. For the characters themselves write $${.",
-        "card.description: the value would be stored in clear. Received: with ${DB_PASSWORD}. A secret can be referred "
+        "data.path after https://; programs in pods get secrets through kubeflow.every_component.secrets.",
+        "data.drop.1: `${` must begin a reference to an environment variable, ${NAME} or ${NAME:-default}. Received: "
+        "${not "
+        "closed. For the literal characters write $${.",
+        "card.description: the value would be stored in clear text. Received: with ${DB_PASSWORD}. A secret can be "
+        "referred "
         "to in data.source_options, beam.options, beam.arguments, tuning.storage, tracking.mlflow, tracking.token, and "
-        "in data.path after https://; programs in pods get it by kubeflow.every_component.secrets.",
+        "in data.path after https://; programs in pods get secrets through kubeflow.every_component.secrets.",
     ]
 
 

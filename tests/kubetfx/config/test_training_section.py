@@ -31,11 +31,11 @@ def test_a_strategy_is_enough(tmp_path):
         ({"strategy": "horovod"}, r"training\.distribution\.strategy.*Received: 'horovod'"),
         (
             {"strategy": "multi_worker", "parameter_servers": 2},
-            r"parameter_servers are of strategy: parameter_server\. Received: strategy: multi_worker",
+            r"parameter_servers requires strategy: parameter_server\. Received: strategy: multi_worker",
         ),
         (
             {"strategy": "parameter_server", "scale_learning_rate": True},
-            r"scale_learning_rate is of workers that have a batch together.*Received: strategy: parameter_server",
+            r"scale_learning_rate applies to workers that share a batch.*Received: strategy: parameter_server",
         ),
         ({"strategy": "mirrored", "workers": 0}, r"training\.distribution\.workers.*Received: 0"),
     ],
@@ -46,7 +46,11 @@ def test_what_cannot_be_is_refused_in_words(tmp_path, distribution, message):
 
 
 def test_trees_are_not_distributed(tmp_path):
-    with pytest.raises(ConfigError, match=r"training\.distribution is of a network\. Received: model\.kind: trees"):
+    with pytest.raises(
+        ConfigError,
+        match=r"training\.distribution applies to networks only\. Received: model\.kind: "
+        r"trees",
+    ):
         load(tmp_path, {"strategy": "mirrored"}, model={"kind": "trees"})
 
 

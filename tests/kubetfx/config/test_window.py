@@ -35,13 +35,17 @@ def test_window_means_spans(written, meant):
     ("fields", "said"),
     [
         ({"window": {"spans": 0}}, r"data\.window\.spans"),
-        ({"window": {"spans": 2, "from": "2026-11-01"}}, r"a window has `spans`, or `from` and `to`\. Received: both"),
+        (
+            {"window": {"spans": 2, "from": "2026-11-01"}},
+            r"a window has either `spans`, or `from` and `to`\. Received: "
+            r"both",
+        ),
         (
             {"window": {"from": "2026-11-02", "to": "2026-11-01"}},
-            r"a window ends after it begins\. Received: from 2026",
+            r"a window must end after it begins\. Received: from 2026",
         ),
-        ({"window": {"from": 3, "to": "2026-11-01"}}, r"both dates or both numbers\. Received: 3, 2026-11-01"),
-        ({"window": {"form": 3}}, r"no such key\. Did you mean 'from'\? Known here: spans, from, to, done_file"),
+        ({"window": {"from": 3, "to": "2026-11-01"}}, r"dates or both be numbers\. Received: 3, 2026-11-01"),
+        ({"window": {"form": 3}}, r"unknown key\. Did you mean 'from'\? Known here: spans, from, to, done_file"),
         ({"window": {"done_file": "a/b"}}, r"data\.window\.done_file"),
         (
             {"window": {"spans": 2}, "path": "a.csv"},
@@ -49,7 +53,7 @@ def test_window_means_spans(written, meant):
         ),
         ({"splits": {"eval": "newest"}, "path": "a.csv"}, r"data\.splits\.eval: newest needs a table in spans"),
         ({"splits": {"eval": "newest"}}, r"leaves no span for training.* Received: data\.window: nothing\. Say"),
-        ({"splits": {"eval": "newest", "by": "time"}}, r"`eval: newest` says by what rows are split"),
+        ({"splits": {"eval": "newest", "by": "time"}}, r"`eval: newest` already says how rows are split"),
         (
             {"splits": {"eval": "newest", "train": 0.5}, "window": {"spans": 2}},
             r"must add up to 1\. Received: train: 0\.5",

@@ -87,7 +87,7 @@ def test_network_is_trained_on_changed_texts_and_asked_with_the_texts(preprocess
 
 @pytest.mark.parametrize("kind", ["auto", "bag", "fasttext"])
 def test_order_of_words_is_not_augmented_where_nothing_looks_at_it(kind):
-    with pytest.raises(ValidationError, match=f"augmentation.swap is of kind: cnn .* Received: kind: {kind}"):
+    with pytest.raises(ValidationError, match=f"augmentation.swap applies to kind: cnn .* Received: kind: {kind}"):
         TextEncoderConfig(kind=kind, augmentation={"swap": 0.1})
     with pytest.raises(ValidationError, match="For other kinds set dropout"):
         TextEncoderConfig(kind=kind, augmentation={"drop": 0.1})
@@ -110,10 +110,10 @@ def test_files_of_words_are_read_with_the_config(tmp_path):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"film\tmovie\nfilm\tpicture\n", "line 2 of .* since its first word comes twice"),
+        (b"film\tmovie\nfilm\tpicture\n", "line 2 of .* since its first word is a duplicate"),
         (b"film movie\n", "line 1 of .* since it has no tab between two words"),
-        (b"\xff\xfe\x00", "a file of words, in UTF-8, is needed"),
-        (None, "a file of words, in UTF-8, is needed"),
+        (b"\xff\xfe\x00", "the file of words cannot be read"),
+        (None, "the file of words cannot be read"),
     ],
     ids=["twice", "no tab", "binary", "missing"],
 )

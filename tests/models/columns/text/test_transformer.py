@@ -224,16 +224,24 @@ def test_a_layer_of_others_begins_with_their_weights(prepared):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"kind": "pretrained"}, r"pretrained: FOLDER is missing.*Received: kind: pretrained\."),
+        ({"kind": "pretrained"}, r"pretrained: FOLDER, .* is missing.*Received: kind: pretrained\."),
         ({"kind": "bag", "pretrained": "x"}, r"pretrained applies to kind: pretrained only\. Received: kind: bag"),
         ({"kind": "bag", "layers": 3}, r"layers applies to kind: transformer only\. Received: kind: bag"),
         ({"pretrain": {"epochs": 5}}, r"pretrain applies to kind: transformer only\. Received: kind: auto"),
         ({"kind": "transformer", "fine_tune": {}}, r"fine_tune applies to kind: pretrained only"),
-        ({"pretrained": "x", "tokens": "characters"}, r"a tokenizer and sizes of its own\. Received: .*tokens"),
-        ({"pretrained": "x", "cleaning": {"html": False}}, r"a tokenizer and sizes of its own\. Received: .*cleaning"),
-        ({"kind": "transformer", "heads": 5}, r"heads divide size\. Received: size: 64, heads: 5\. Set size to 160"),
+        ({"pretrained": "x", "tokens": "characters"}, r"encoder has its own tokenizer and sizes\. Received: .*tokens"),
+        (
+            {"pretrained": "x", "cleaning": {"html": False}},
+            r"encoder has its own tokenizer and sizes\. Received: "
+            r".*cleaning",
+        ),
+        (
+            {"kind": "transformer", "heads": 5},
+            r"heads must divide size\. Received: size: 64, heads: 5\. Set size to "
+            r"160",
+        ),
         ({"kind": "transformer", "ngrams": 2}, r"ngrams apply to kind: bag and fasttext only"),
-        ({"kind": "transformer", "tokens": "subwords"}, r"subwords are in no order, which a transformer looks at"),
+        ({"kind": "transformer", "tokens": "subwords"}, r"subwords have no order, and a transformer needs one"),
     ],
 )
 def test_keys_fit_the_kind(config, message):
