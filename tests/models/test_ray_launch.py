@@ -134,7 +134,10 @@ def test_without_ray_the_error_says_what_to_install(fn_args, monkeypatch):  # no
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"launcher": "tfjob", "directory": "/a", "ray": {"cpus": 2}}, r"ray applies to the launchers.*Received: .*tfjob"),
+        (
+            {"launcher": "tfjob", "directory": "/a", "ray": {"cpus": 2}},
+            r"ray applies to the launchers.*Received: .*tfjob",
+        ),
         ({"launcher": "ray", "strategy": "mirrored"}, "mirrored uses the devices of one machine, and"),
         ({"launcher": "rayjob"}, "the launcher rayjob needs directory"),
     ],

@@ -207,7 +207,11 @@ def test_all_faults_are_listed_at_once(write):
             "regression",
             r"evaluation\.thresholds: unknown metric 'accuracy' for regression\..*Known: mean_absolute_error",
         ),
-        ({"metrics": ["mean_squared_error"]}, "classification", r"unknown metric 'mean_squared_error' for classification"),
+        (
+            {"metrics": ["mean_squared_error"]},
+            "classification",
+            r"unknown metric 'mean_squared_error' for classification",
+        ),
     ],
     ids=["threshold", "metric", "threshold of the other task", "metric of the other task"],
 )
