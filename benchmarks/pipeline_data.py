@@ -89,7 +89,8 @@ def numbers(
     are_counts: bool = False,
 ) -> Work:
     """Return decimal numbers around a mean of each class, or small counts whose rates differ by class, of which most
-    are 0: as many rows, columns and classes as wanted."""
+    are 0: as many rows, columns and classes as wanted.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     centres = random.normal(0, CLASS_DISTANCE, (classes, columns))

@@ -205,8 +205,10 @@ def rollback(
 
 
 def _served_versions(config: PipelineConfig, pushed: list[int], output: Output) -> set[int] | None:
-    """Return the versions that the server reports, None if it does not answer. Without a server, the newest: servers
-    serve it by default."""
+    """Return the versions that the server reports, None if it does not answer.
+
+    Without a server, the newest: servers serve it by default.
+    """
     endpoint: EndpointConfig | None = config.serving.endpoint
     if endpoint is None:
         return set(pushed[-1:])

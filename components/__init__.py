@@ -1,1 +1,1 @@
-"""TFX components where TFX has none, is too slow, or stops short."""
+"""TFX components for tasks where TFX has none, or where TFX's own are too slow or incomplete."""

@@ -1,6 +1,6 @@
 """The gate that TFX lacks: anomalies that ExampleValidator found stop the pipeline.
 
-The gate passes the schema on, and everything after it takes the schema from the gate: nothing can run around it.
+The gate passes the schema on, and all later nodes take the schema from the gate, so that nothing can bypass it.
 """
 
 import math
@@ -26,7 +26,9 @@ KINDS: Mapping[anomalies_pb2.AnomalyInfo.Type, CheckKey] = {
     anomalies_pb2.AnomalyInfo.CUSTOM_VALIDATION: "leakage",
     anomalies_pb2.AnomalyInfo.FEATURE_COVERAGE_TOO_LOW: "text",
 }
-"""The key of `validation` that says what an anomaly does, by the type of its reason; that of others is `on_anomaly`."""
+"""The key of `validation` that sets the action for an anomaly, by the type of its reason; for other types it is
+`on_anomaly`.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,13 @@ class Anomaly:
     problem: str
     action: AnomalyAction
     key: CheckKey | None = None
-    """For `validation`, which says what it does: that something tells the label or rows are copies of training rows, or
-    that texts are others than in training. None: `on_anomaly`."""
+    """Key of `validation` that sets the action: for leakage of the label, for copies of training rows, or for texts
+    unlike those in training. None: `on_anomaly`.
+    """
 
     @property
     def setting_to_pass(self) -> str:
-        """What in the config lets it pass with a warning."""
+        """The setting that turns the anomaly into a warning."""
         if self.key:
             return f"validation.{self.key}: warn"
         if self.feature == DATASET:
@@ -56,11 +59,11 @@ class Anomaly:
 
 
 def read_anomalies(folders: Mapping[str, Path], config: ValidationConfig) -> list[Anomaly]:
-    """Return what ExampleValidator wrote, with what the config says to do about each.
+    """Return the anomalies that ExampleValidator found, with the configured action for each.
 
     Args:
         folders: folder of SchemaDiff.pb by split.
-        config: the `validation` section. What TFDV calls a warning never stops the pipeline.
+        config: the `validation` section. TFDV's warnings never stop the pipeline.
     """
     return [
         anomaly
@@ -96,7 +99,7 @@ def _action(
 
 
 class Executor(base_executor.BaseExecutor):
-    """Logs what is to be warned of, and raises on what is to be stopped at."""
+    """Logs anomalies whose action is a warning, and raises an error for those whose action is `stop`."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component.
@@ -118,7 +121,7 @@ class Executor(base_executor.BaseExecutor):
             raise AnomaliesError(
                 f"The data has {len(stopping)} anomalies:\n"
                 + "\n".join(f"  {anomaly}" for anomaly in stopping)
-                + f"\nMend the data; or let it pass: {_setting_to_pass(stopping)}"
+                + f"\nCorrect the data; or let it pass: {_setting_to_pass(stopping)}"
                 + f"; or edit a copy of {schema_folder / SCHEMA} and name it as data.schema_file."
                 * (not all(anomaly.key for anomaly in stopping))
             )

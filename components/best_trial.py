@@ -1,6 +1,6 @@
-"""BestTrial: what the search has found whose trials were several tasks of a cluster.
+"""BestTrial: the result of a search whose trials ran in several tasks of a cluster.
 
-Each of them writes what it saw when it ended. The one that ended last has seen every trial, and its artifacts are those
+Each task writes the trials that it knew when it ended. The last one knows every trial, so its artifacts are the result
 of the search.
 """
 
@@ -25,7 +25,7 @@ INPUT_OF = {
 
 
 class Executor(base_executor.BaseExecutor):
-    """Takes the artifacts of the task that saw most."""
+    """Takes the artifacts of the task that knew the most trials."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""
@@ -50,7 +50,7 @@ def _finished(results: TuningResults) -> int:
 
 
 def _merged(last: TuningResults, seen: list[TuningResults]) -> TuningResults:
-    """Return the last view, with the ends of trials that others have seen."""
+    """Return the last view, completed by the ends of trials that other tasks have seen."""
     ended: dict[int, TrialResult] = {one.number: one for view in seen for one in view.trials if one.state != "running"}
     return last.model_copy(update={"trials": [ended.get(one.number, one) for one in last.trials]})
 

@@ -101,7 +101,8 @@ def _keys(
 
 class FoldExamples(Component):
     """The rows of all splits, or of all but those that are in no fold, in the splits that they have in one fold of
-    cross-validation."""
+    cross-validation.
+    """
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     INPUTS = {"examples": standard_artifacts.Examples, "schema": standard_artifacts.Schema}

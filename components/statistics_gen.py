@@ -234,7 +234,8 @@ def _note_odd_cells(statistics: statistics_pb2.DatasetFeatureStatisticsList, odd
 
 class StatisticsGen(Component, base_beam_component.BaseBeamComponent):
     """Statistics of each split of the examples: of a sample where there are more than `max_rows`; weighted too, where a
-    column has weights."""
+    column has weights.
+    """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     INPUTS = {"examples": standard_artifacts.Examples}

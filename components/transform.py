@@ -29,7 +29,8 @@ from kubetfx.models.features import read_schema, searched_features
 
 class Executor(tfx_executor.Executor):
     """Adds `schema_path` to the custom config that preprocessing_fn receives: the schema says what columns are used
-    for. In it may be the section `features` that a search found, which goes before the config's."""
+    for. In it may be the section `features` that a search found, which goes before the config's.
+    """
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""
@@ -99,7 +100,8 @@ def _only_analyzes(
     input_dict: Mapping[str, Any], output_dict: Mapping[str, Any], exec_properties: Mapping[str, Any]
 ) -> bool:
     """Return whether the split `train` of one artifact is analyzed, and neither statistics nor transformed examples are
-    asked for."""
+    asked for.
+    """
     keys = standard_component_specs
     return (
         len(input_dict[keys.EXAMPLES_KEY]) == 1
@@ -111,6 +113,7 @@ def _only_analyzes(
 
 class Transform(tfx_transform.Transform):
     """TFX's Transform whose preprocessing_fn(inputs, custom_config) finds the schema at
-    custom_config["schema_path"]."""
+    custom_config["schema_path"].
+    """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

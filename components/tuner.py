@@ -135,7 +135,8 @@ class _Progress:
 @contextlib.contextmanager
 def _studies_beside(folder: Path) -> Iterator[Path]:
     """Provide the folder of studies: beside the artifacts, which of a search that was killed are removed; in a cluster,
-    where there is no such place, one that goes."""
+    where there is no such place, one that goes.
+    """
     if folder.parent.name == "tuner_results":
         latest = tuning_results.latest_path(folder.parent.parent)
         latest.parent.mkdir(exist_ok=True)

@@ -134,7 +134,8 @@ class _Graph:
 
     def _emit(self, tasks: Sequence[PlannedTask], scope: Contexts, arguments: Mapping[str, Any]) -> None:
         """Start the tasks under the conditions and loops `scope`, and as groups those under further ones, producers
-        first."""
+        first.
+        """
         units: dict[Any, list[PlannedTask]] = {}
         for task in tasks:
             inner = task.contexts[len(scope) :]

@@ -62,7 +62,8 @@ def upload(kfp: OpenConnection, package: Package) -> PipelineVersion:
 
 def _unlisted(kfp: OpenConnection, name: str, pipeline_id: str) -> str:
     """KFP lists the versions that have the label of a pipeline (`getK8sPipelineVersions` in its API server's
-    pipeline_store_kubernetes.go). Its webhook sets it, on the PipelineVersions that are applied while it is there."""
+    pipeline_store_kubernetes.go). Its webhook sets it, on the PipelineVersions that are applied while it is there.
+    """
     return (
         "Kubeflow Pipelines has this version, and does not list it with its pipeline. Received: 409 for the version "
         f"{name}. If it was applied as a PipelineVersion, it lacks the label that KFP's webhook sets. Set it: "

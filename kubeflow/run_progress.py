@@ -216,7 +216,8 @@ class _Nodes:
 
     def _pod(self, node: Any) -> str | None:
         """Return pod of the innermost node, which is the one that ran something; of several, of the last that is as the
-        whole: several tries of a container, or tasks in a loop."""
+        whole: several tries of a container, or tasks in a loop.
+        """
         seen = set()
         while id(node) not in seen:
             seen.add(id(node))

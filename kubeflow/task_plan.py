@@ -268,8 +268,10 @@ class TaskPlan:
         return task
 
     def _split_driver_off(self, task: PlannedTask, description: NodeDescription) -> None:
-        """Let a task of its own, which is never cached, look for the newest data. What it finds is an input of the task
-        that reads the data, and so part of the key that this is cached by."""
+        """Let a task of its own, which is never cached, look for the newest data.
+
+        What it finds is an input of the task that reads the data, and so part of the key that this is cached by.
+        """
         (node,) = task.spec.nodes
         task.driver = PlannedTask(
             name=f"resolve_{task.name}",

@@ -188,7 +188,8 @@ def _model_page(run: NodeRun) -> _Content:
 
 def _metrics(run: NodeRun) -> _Content:
     """Return the overall metrics of the candidate; those of the served model as `served_...`, of a baseline as
-    `constant_...` and `linear_...`."""
+    `constant_...` and `linear_...`.
+    """
     numbers: dict[str, Any] = {}
     for prefix, metrics in _overall(run).items():
         numbers |= {f"{prefix}{name}": value for name, value in metrics.items() if math.isfinite(value)}

@@ -75,7 +75,8 @@ def write_error(folder: Path, error: KubetfxError) -> None:
     """Write an error where the parent process finds it.
 
     Args:
-        folder: A folder that both processes know. error: The error that ends the work.
+        folder: A folder that both processes know.
+        error: The error that ends the work.
     """
     write_whole(folder / ERROR, {"kind": type(error).__name__, "message": str(error)})
 
@@ -119,7 +120,7 @@ def last_lines(log_path: Path, *, lines: int = 20) -> str:
 
 
 def how_it_ended(code: int) -> str:
-    """Describe the exit code of a process.
+    """Return the exit code of a process in words.
 
     Args:
         code: The exit code, as subprocess reports it.

@@ -364,8 +364,9 @@ def copy_folder(source: Location, target: Path) -> None:
 
 
 def s3_endpoint() -> str | None:
-    """Return where S3 is: what AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the profile say, in this order. None: Amazon's
-    own.
+    """Return where S3 is: what AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or the profile say, in this order.
+
+    None: Amazon's own.
     """
     if os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return None

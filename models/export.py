@@ -169,8 +169,10 @@ def _joined(columns: Mapping[str, Any], separators: Mapping[str, str]) -> dict[s
 
 
 def _network_specs(model: keras.Model, specs: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:
-    """Return what the network takes, by name, in the order in which the signature `network` numbers it. Keras adapts
-    what Transform makes, as it does in training."""
+    """Return what the network takes, by name, in the order in which the signature `network` numbers it.
+
+    Keras adapts what Transform makes, as it does in training.
+    """
     return {
         tensor.name: tf.TensorSpec([None, *specs[tensor.name].shape], specs[tensor.name].dtype)
         if tensor.name in specs

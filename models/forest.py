@@ -33,7 +33,8 @@ _SPREAD = np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, b
 
 class Forest(keras.layers.Layer):
     """Sums of the leaves that rows reach: (batch, features) float32, NaN where a cell is missing, to (batch, outputs)
-    float64."""
+    float64.
+    """
 
     def __init__(self, tables: ForestTables, *, num_outputs: int, **options: Any) -> None:
         """Keep the tables as weights that do not learn.

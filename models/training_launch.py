@@ -233,8 +233,9 @@ def keep_going(team: Callable[[int], Death | None], *, restarts: int, tries: int
 def follow(
     distribution: DistributionConfig, start: Callable[[Task], Process], *, job: Path, logs: Path, seconds: float
 ) -> Death | None:
-    """Start a team, and wait until it has trained. A worker beside parameter servers is started again by itself: the
-    chief waits for it, and the others go on.
+    """Start a team, and wait until it has trained.
+
+    A worker beside parameter servers is started again by itself: the chief waits for it, and the others go on.
 
     Args:
         distribution: the section of the config.

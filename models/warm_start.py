@@ -205,7 +205,8 @@ def _tokens(path: Path) -> list[bytes]:
 
 def _weights(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any, bool]]:
     """Yield the weights by a name that is the same in the next training: layers that Keras has named are numbered by
-    kind. And whether they are learned, or found out from the training rows."""
+    kind. And whether they are learned, or found out from the training rows.
+    """
     numbers: Counter[str] = Counter()
     for layer in model.layers:
         if isinstance(layer, keras.Model):

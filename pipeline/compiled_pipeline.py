@@ -58,8 +58,9 @@ def load(workspace: Path, key: str | None) -> "pipeline_pb2.Pipeline | None":
 
 
 def save(workspace: Path, key: str | None, pipeline: "pipeline_pb2.Pipeline") -> None:
-    """Keep a compiled pipeline for the next run. The key is written last, and both whole: nodes of a run may do so at
-    the same time.
+    """Keep a compiled pipeline for the next run.
+
+    The key is written last, and both whole: nodes of a run may do so at the same time.
 
     Args:
         workspace: The workspace of the pipeline.

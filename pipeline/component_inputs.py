@@ -1,5 +1,6 @@
 """What the components of a pipeline are given besides sections of its config: digests of the user's own code, so that
-an edit is not taken from the cache, the frozen schema, and the rule of cross-validation."""
+an edit is not taken from the cache, the frozen schema, and the rule of cross-validation.
+"""
 
 import hashlib
 import importlib.util
@@ -19,8 +20,9 @@ from kubetfx.storage import locate
 
 
 def read_frozen_schema(config: PipelineConfig) -> str | None:
-    """Return the text of the frozen schema; None if there is none. As a property of its node it is part of the cache's
-    key.
+    """Return the text of the frozen schema; None if there is none.
+
+    As a property of its node it is part of the cache's key.
 
     Args:
         config: The config of the pipeline.

@@ -1,5 +1,6 @@
 """How a node runs on this machine: TFX's launcher asks the cache, has the executor work, and records both in ML
-Metadata."""
+Metadata.
+"""
 
 import contextlib
 import functools

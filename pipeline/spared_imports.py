@@ -254,7 +254,8 @@ class _LazyPackage(types.ModuleType):
 
 class _BeforeEvaluator(importlib.abc.MetaPathFinder):
     """Finds nothing, but completes TFMA, as `tfx.components` would, before TFX's own Evaluator is imported: a module of
-    the user's may import `tfx.v1`."""
+    the user's may import `tfx.v1`.
+    """
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:
         if fullname == "tfx.components.evaluator.component":

@@ -117,8 +117,9 @@ class BlockPredictor:
         return self._answer([arrays[name] for name in self._inputs], positions, reasons)
 
     def _answer(self, arrays: list[Array], positions: Array, reasons: dict[int, str]) -> list[list[Array]]:
-        """Return answers of the model, in one piece or several. Rows that make it fail are found by halving the
-        batch.
+        """Return answers of the model, in one piece or several.
+
+        Rows that make it fail are found by halving the batch.
         """
         if not len(positions):
             return []

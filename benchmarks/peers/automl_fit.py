@@ -72,8 +72,10 @@ def autogluon(frames: Frames, work: Work, folder: Path) -> Predict:
 
 
 def _named(probabilities: pd.DataFrame, classes: list[Any]) -> pd.DataFrame:
-    """Return a column for each class by its place: the label may be a number, and Parquet has names. A class of few
-    rows may be unknown to the model."""
+    """Return a column for each class by its place: the label may be a number, and Parquet has names.
+
+    A class of few rows may be unknown to the model.
+    """
     known = [column if column in probabilities else None for column in classes]
     columns = {str(place): 0.0 if name is None else probabilities[name] for place, name in enumerate(known)}
     return pd.DataFrame(columns, index=probabilities.index)

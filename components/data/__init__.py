@@ -1,1 +1,1 @@
-"""What goes into the pipeline: reading and checking tables and images, and tf.Examples as columns."""
+"""The input of the pipeline: reading and checking tables and images, and tf.Examples as columns."""

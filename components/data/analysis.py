@@ -1,9 +1,9 @@
-"""tf.Transform's analysis of a split as work on blocks, where tf.Transform itself has one large Beam pipeline.
+"""tf.Transform's analysis of a split as work on blocks, instead of tf.Transform's one large Beam pipeline.
 
 tf.Transform makes a graph of operations of a preprocessing_fn: apply a SavedModel to the data, accumulate, merge, bind
-the results as constants, write the next SavedModel. Here those operations are carried out with tf.Transform's own
-combiners and SavedModels. What takes values from the data is one `BlockWork` per phase, which threads or Beam do. An
-analyzer that is not known here is left to tf.Transform's pipeline (`Unsupported`).
+the results as constants, write the next SavedModel. Here those operations are executed with tf.Transform's own
+combiners and SavedModels. Each phase that reads the data is one `BlockWork`, executed by threads or Beam. An analyzer
+that is unknown here is left to tf.Transform's pipeline (`Unsupported`).
 """
 
 import functools
@@ -54,7 +54,7 @@ class _Output:
 
 
 class _Collector(nodes.Visitor):
-    """Turns tf.Transform's graph into steps, in an order in which they can be carried out."""
+    """Turns tf.Transform's graph into steps in an executable order."""
 
     def __init__(self) -> None:
         self.steps: list[_Step] = []
@@ -76,17 +76,17 @@ def analyze(
     output: Path,
     temporary: Path,
 ) -> None:
-    """Analyze a split, and write what tf.Transform's `WriteTransformFn` and `WriteMetadata` write.
+    """Analyze a split, and write the same files as tf.Transform's `WriteTransformFn` and `WriteMetadata`.
 
     Args:
-        preprocessing_fn: from raw to transformed features.
+        preprocessing_fn: The function from raw to transformed features.
         schema: The schema of the raw features.
-        run: does a work on the row groups of the split; called once per phase.
+        run: Executes a work on the row groups of the split; called once per phase.
         output: folder of the transform graph.
-        temporary: folder for SavedModels on the way.
+        temporary: A folder for intermediate SavedModels.
 
     Raises:
-        Unsupported: the preprocessing_fn needs an analyzer that is not known here. Nothing is written.
+        Unsupported: the preprocessing_fn needs an analyzer that is unknown here. Nothing is written.
     """
     specs = schema_utils.schema_as_feature_spec(schema).feature_spec
     graphs = AnalysisGraphs(preprocessing_fn, specs, temporary)
@@ -115,7 +115,7 @@ def _publish(metadata: Any, *, schema: Any, asset_map: Mapping[str, str], output
 
 @dataclass
 class _Analysis:
-    """Carries steps out, each once."""
+    """Executes steps, each once."""
 
     steps: list[_Step]
     run: Run
@@ -219,7 +219,7 @@ class Phase(BlockWork[RowGroup, list[Any], list[Any], list[Any]]):
         return [own.merge(*pair) for own, *pair in zip(self._accumulators, first, second, strict=True)]
 
     def result(self, state: list[Any]) -> list[Any]:
-        """Return what tf.Transform's operations after these take, in the order of the accumulators."""
+        """Return the inputs of tf.Transform's next operations, in the order of the accumulators."""
         return [own.result(final) for own, final in zip(self._accumulators, state, strict=True)]
 
 
@@ -354,7 +354,7 @@ def _merge_packed(operation: Any, inputs: list[Any]) -> dict[str, Any]:
 
 
 def _prune(operation: Any, inputs: list[Any]) -> list[tuple[int, Any]]:
-    """Return (count, token) pairs above the threshold, the most frequent first where they are limited."""
+    """Return (count, token) pairs above the threshold, the most frequent first if their number is limited."""
     if operation.key_fn is not None:
         raise Unsupported(operation.label)
     (counts,) = inputs
@@ -367,7 +367,7 @@ def _prune(operation: Any, inputs: list[Any]) -> list[tuple[int, Any]]:
 
 
 def _write_vocabulary(operation: Any, pairs: list[tuple[int, bytes]], folder: Path) -> np.ndarray:
-    """Return the vocabulary's file, in tf.Transform's order: by falling frequency, or by hash."""
+    """Write the vocabulary, in tf.Transform's order by falling frequency or by hash, and return its file."""
     if operation.fingerprint_shuffle:
         ordered = sorted(pairs, key=lambda pair: hashlib.sha1(pair[1]).digest())
     else:

@@ -1,7 +1,7 @@
-"""The graphs of an analysis: a preprocessing_fn with what is known so far as constants.
+"""The graphs of an analysis: a preprocessing_fn with the results so far as constants.
 
-Those of the phases take blocks as `RawInputs` packs them, one tensor per type: only the last, which is the result, has
-an input for each column, of which there may be thousands.
+The graphs of the phases take blocks as packed by `RawInputs`, one tensor per type: only the last graph, the result, has
+an input for each column, since there may be thousands.
 """
 
 import os
@@ -20,13 +20,13 @@ from kubetfx.models.raw_inputs import Packed, RawInputs
 PreprocessingFn = Callable[[Any], Any]
 
 
-class Unsupported(Exception):  # noqa: N818 - it is no error: tf.Transform's pipeline does the work then
-    """An analyzer is not known here."""
+class Unsupported(Exception):  # noqa: N818 - not an error: tf.Transform's pipeline does the work then
+    """An analyzer is unknown here."""
 
 
 @dataclass(frozen=True)
 class Binding:
-    """A value that takes the place of a tensor."""
+    """A value that replaces a tensor."""
 
     tensor_name: str
     value: Any
@@ -34,15 +34,15 @@ class Binding:
 
 
 class AnalysisGraphs:
-    """Traces and writes a preprocessing_fn, for each phase anew."""
+    """Traces and writes a preprocessing_fn, once for each phase."""
 
     def __init__(self, preprocessing_fn: PreprocessingFn, specs: Mapping[str, Any], temporary: Path) -> None:
-        """Say what is traced.
+        """Set what is traced.
 
         Args:
-            preprocessing_fn: from raw to transformed features.
-            specs: how each raw feature is read of the examples, as tf.io has it.
-            temporary: folder for the SavedModels of phases, and for the files of vocabularies.
+            preprocessing_fn: The function from raw to transformed features.
+            specs: How each raw feature is read from the examples, in the form of tf.io.
+            temporary: A folder for the SavedModels of phases and the files of vocabularies.
         """
         self._inputs = RawInputs(specs)
         self._signature = {name: _without_name(spec) for name, spec in self._inputs.signature.items()}
@@ -52,7 +52,7 @@ class AnalysisGraphs:
         self._count = 0
 
     def trace(self) -> tuple[tf.Graph, Mapping[str, Any], Mapping[str, Any]]:
-        """Trace it without knowing anything. The analyzers of all graphs that follow are compared with these.
+        """Trace it without any results. The analyzers of all later graphs are compared with these.
 
         Returns:
             The graph, its inputs and its outputs.
@@ -66,8 +66,8 @@ class AnalysisGraphs:
         """Write the SavedModel of a phase.
 
         Args:
-            operation: tf.Transform's; it says which tensors the analyzers of the phase take.
-            bindings: what the phases before found.
+            operation: tf.Transform's operation, which names the input tensors of the phase's analyzers.
+            bindings: The results of the earlier phases.
 
         Returns:
             Its folder.
@@ -89,11 +89,11 @@ class AnalysisGraphs:
         return path
 
     def write_last(self, path: Path, bindings: Iterable[Binding]) -> dataset_metadata.DatasetMetadata:
-        """Write the SavedModel that knows everything.
+        """Write the SavedModel that contains all results.
 
         Args:
-            path: its folder, which comes whole.
-            bindings: what the phases found.
+            path: The folder, which appears atomically.
+            bindings: The results of all phases.
 
         Returns:
             The schema of its features.
@@ -109,7 +109,7 @@ class AnalysisGraphs:
             context.module_to_export, traced, "transform_fn", str(partial)
         )
         if unknown := function.graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS):
-            raise Unsupported(f"{unknown[0]}, whose name is another each time")
+            raise Unsupported(f"{unknown[0]}, whose name changes each time")
         metadata_fn = schema_inference.get_traced_metadata_fn(
             self._of_packed, self._structured_inputs, self._context(replacements), True
         )
@@ -119,8 +119,11 @@ class AnalysisGraphs:
         return dataset_metadata.DatasetMetadata(schema=schema)
 
     def _of_packed(self, packed: Packed) -> Any:
-        """Return the preprocessing_fn. Its operations have the names that they have in a graph with an input per
-        column, whose inputs are called `inputs_` and so on too."""
+        """Return the preprocessing_fn.
+
+        Its operations have the same names as in a graph with one input per column, whose inputs are called `inputs_`
+        and so on too.
+        """
         with tf.name_scope("inputs_unpacked"):
             columns = self._inputs.unpack(packed)
         return self._preprocessing_fn(columns)
@@ -130,7 +133,7 @@ class AnalysisGraphs:
 
 
 def _replacements(bindings: Iterable[Binding]) -> dict[str, tf.Tensor] | None:
-    """Return constants by the name of the tensor that they take the place of."""
+    """Return constants by the name of the tensor that they replace."""
     return {b.tensor_name: tf.constant(b.value, tf.dtypes.as_dtype(b.dtype)) for b in bindings} or None
 
 

@@ -1,8 +1,9 @@
-"""Where a data-parallel node does its work: in threads of this process, or on Beam.
+"""Where a data-parallel node runs: in threads of this process, or on Beam.
 
-Beam describes a pipeline in Protocol Buffers, checks it, and hands it to workers row by row: seconds a node before the
-first row, and on one machine no gain after it. So on this machine the nodes go through the blocks of their data
-themselves. Whoever names another runner, or gives Beam arguments other than a number of workers, has Beam.
+Beam describes a pipeline in Protocol Buffers, checks it, and passes it to workers row by row: this takes seconds per
+    node before the first row, with no gain on one machine. So on this machine the nodes process the blocks of their
+    data themselves. Beam is used if the config names another runner, or gives Beam arguments other than a number of
+    workers.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from kubetfx.cores import num_cores
 
 MAX_THREADS = 8
-"""Each holds a block in memory, and parts of the work wait for the interpreter."""
+"""Maximum number of threads: each holds a block in memory, and parts of the work wait for the interpreter."""
 
 _PARSER = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
 _PARSER.add_argument("--runner", default="DirectRunner")
@@ -24,13 +25,13 @@ for _name in ("--extra_package", "--labels"):
 
 
 def num_threads(beam_arguments: Sequence[str] | None) -> int | None:
-    """Threads of this process in which a node does its work.
+    """Return the number of threads in which a node runs in this process.
 
     Args:
-        beam_arguments: Beam's command line, as the pipeline has it.
+        beam_arguments: The pipeline's Beam command line.
 
     Returns:
-        What the arguments say, or one per core; None if Beam is to do the work.
+        The number in the arguments, or one per core; None if Beam does the work.
     """
     known, others = _PARSER.parse_known_args(beam_arguments or ())
     if others or known.direct_running_mode or known.runner != "DirectRunner":
@@ -39,7 +40,7 @@ def num_threads(beam_arguments: Sequence[str] | None) -> int | None:
 
 
 def prepare_workers(beam_arguments: Sequence[str] | None) -> None:
-    """Let the processes that Beam's direct runner starts import what this one can: the user's module is in none of our
+    """Let the processes of Beam's direct runner import what this one can, since the user's module is not in kubetfx's
     folders.
 
     Args:
@@ -50,7 +51,7 @@ def prepare_workers(beam_arguments: Sequence[str] | None) -> None:
 
 
 def describe(beam_arguments: Sequence[str]) -> str:
-    """Say in a few words how the nodes go through the data.
+    """Describe briefly how the nodes process the data.
 
     Args:
         beam_arguments: Beam's command line, as the pipeline has it.

@@ -1,9 +1,8 @@
 """Work on the examples, block by block: by threads of this process, or by Beam.
 
-Statistics, the analyses of Transform and an evaluation are each a `BlockWork`: a state that the blocks of a row group
-are added to. Either way makes the state of each row group by itself and merges those, so there is no second computation
-that could say something else. In this process they are merged in order: the result does not depend on the number of
-threads.
+Statistics, the analyses of Transform and an evaluation are each a `BlockWork`: a state to which the blocks of a row
+group are added. Both ways compute a state per row group and merge these, so that they cannot give different results. In
+this process states are merged in order, so that the result does not depend on the number of threads.
 """
 
 import functools
@@ -25,14 +24,14 @@ State = TypeVar("State")
 Result = TypeVar("Result")
 
 Run = Callable[["BlockWork[Any, Any, Any, Any]", Sequence[Any]], Any]
-"""Has work on some items done, by threads or by Beam, and returns its result."""
+"""Executes work on some items, by threads or by Beam, and returns its result."""
 
 
 class BlockWork(ABC, Generic[Item, Block, State, Result]):
-    """Something to be found out about rows. It can be pickled until `setup` was called, and so can its states.
+    """A computation over rows.
 
-    Several threads call it at once, each with items and states of its own. A state that was handed to `add_block` or
-    `merge` may have been changed, and is not used again.
+    It can be pickled until `setup` is called, and so can its states. Several threads call it at once, each with its own
+    items and states. `add_block` and `merge` may change the states that they are given, which must not be used again.
     """
 
     def setup(self) -> None:
@@ -58,7 +57,7 @@ class BlockWork(ABC, Generic[Item, Block, State, Result]):
         """Add rows.
 
         Args:
-            state: without them.
+            state: The state without the rows.
             block: the rows.
 
         Returns:
@@ -67,11 +66,11 @@ class BlockWork(ABC, Generic[Item, Block, State, Result]):
 
     @abstractmethod
     def merge(self, first: State, second: State) -> State:
-        """Put two states together.
+        """Merge two states.
 
         Args:
-            first: of some rows.
-            second: of others.
+            first: The state of some rows.
+            second: The state of other rows.
 
         Returns:
             The state of the rows of both.
@@ -79,13 +78,13 @@ class BlockWork(ABC, Generic[Item, Block, State, Result]):
 
     @abstractmethod
     def result(self, state: State) -> Result:
-        """Finish.
+        """Compute the result.
 
         Args:
             state: The state of all rows.
 
         Returns:
-            What was found out.
+            The result of the work.
         """
 
     def state_of(self, item: Item) -> State:
@@ -122,10 +121,10 @@ class BlockWork(ABC, Generic[Item, Block, State, Result]):
         return self.compact(self.state_of(item))
 
     def merged(self, states: Iterable[State]) -> State:
-        """Put any number of states together.
+        """Merge any number of states.
 
         Args:
-            states: of different rows.
+            states: The states of different rows.
 
         Returns:
             The state of all of them.
@@ -135,7 +134,7 @@ class BlockWork(ABC, Generic[Item, Block, State, Result]):
 
 @dataclass(frozen=True)
 class Each(BlockWork[tuple[int, Any], dict[int, Any], dict[int, Any], list[Any]]):
-    """A function of each item by itself; items are numbered, and the result has what it returned in their order."""
+    """Applies a function to each item; items are numbered, and the results are in their order."""
 
     do: Callable[[Any], Any]
     """It can be pickled."""
@@ -178,14 +177,15 @@ def run(
     folder: Path,
     max_threads: int = beam_mode.MAX_THREADS,
 ) -> Result:
-    """Do the work where the arguments of an executor for Beam say: in this process, or on Beam.
+    """Execute the work in this process or on Beam, as the arguments of an executor say.
 
     Args:
-        work: what is to be found out.
-        items: what `BlockWork.blocks` reads; they can be pickled.
-        executor: of the node, with Beam's command line.
-        folder: that this process and Beam's workers can write to; what they leave is removed.
-        max_threads: of this process; 1 for work that is done by the interpreter, in which threads wait for each other.
+        work: The computation.
+        items: The items that `BlockWork.blocks` reads; they can be pickled.
+        executor: The executor of the node, with Beam's command line.
+        folder: A folder that this process and Beam's workers can write to; their files are removed.
+        max_threads: Maximum number of threads of this process; 1 for work in the interpreter, in which threads wait for
+            each other.
 
     Returns:
         The work's result.
@@ -199,10 +199,10 @@ def run(
 
 
 def run_in_threads(work: BlockWork[Item, Any, Any, Result], items: Sequence[Item]) -> Result:
-    """Do the work in this process, on all cores.
+    """Execute the work in this process, on all cores.
 
     Args:
-        work: what is to be found out.
+        work: The computation.
         items: what `BlockWork.blocks` reads.
 
     Returns:
@@ -212,12 +212,12 @@ def run_in_threads(work: BlockWork[Item, Any, Any, Result], items: Sequence[Item
 
 
 def run_here(work: BlockWork[Item, Any, Any, Result], items: Iterable[Item], *, threads: int) -> Result:
-    """Do the work in this process.
+    """Execute the work in this process.
 
     Args:
-        work: what is to be found out.
+        work: The computation.
         items: what `BlockWork.blocks` reads.
-        threads: that read and add up, each an item at a time.
+        threads: The number of threads, each of which reads and adds up one item at a time.
 
     Returns:
         The work's result.

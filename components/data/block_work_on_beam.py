@@ -10,7 +10,7 @@ import apache_beam as beam
 from kubetfx.components.data import beam_mode
 from kubetfx.components.data.block_work import BlockWork, Item, Result
 
-if TYPE_CHECKING:  # workers import this module, and some of them nothing of TFX
+if TYPE_CHECKING:  # workers import this module, and some of them have no TFX
     from tfx.dsl.components.base import base_beam_executor
 
 
@@ -20,13 +20,13 @@ def run_on_beam(
     executor: "base_beam_executor.BaseBeamExecutor",
     folder: Path,
 ) -> Result:
-    """Do the work in a Beam pipeline.
+    """Execute the work in a Beam pipeline.
 
     Args:
-        work: what is to be found out.
+        work: The computation.
         items: what `BlockWork.blocks` reads; workers share them out.
-        executor: makes the pipeline.
-        folder: that this process and the workers can write to; what they leave is removed.
+        executor: Makes the pipeline.
+        folder: A folder that this process and the workers can write to; their files are removed.
 
     Returns:
         The work's result.
@@ -49,7 +49,7 @@ def run_on_beam(
 
 
 class _AddUp(beam.DoFn):
-    """An item to the state of its rows."""
+    """Turns an item into the state of its rows."""
 
     def __init__(self, work: BlockWork[Any, Any, Any, Any]) -> None:
         self._work = work
@@ -62,7 +62,7 @@ class _AddUp(beam.DoFn):
 
 
 class _Merge(beam.CombineFn):
-    """States to the result."""
+    """Merges states into the result."""
 
     def __init__(self, work: BlockWork[Any, Any, Any, Any]) -> None:
         self._work = work

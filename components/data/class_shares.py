@@ -1,28 +1,28 @@
-"""Whether each split has its share of every class, but for chance."""
+"""Checks that the shares of classes in each split are those of the table, up to chance."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 FALSE_ALARMS = 1e-4
-"""Of so many runs in which rows are split at random, one says that a share is unusual."""
+"""Number of runs with random splits of which one reports an unusual share by chance."""
 _SURPRISING = 3
-"""Standard deviations below which no share is looked into."""
+"""Standard deviations below which shares are not examined."""
 _MAX_NAMED = 3
 
 
 def unusual_classes(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> dict[str, list[str]]:
     """Compare the shares of the classes in each split with those of all rows.
 
-    The rows of a split are taken for drawn without replacement, and the chance that a class is as rare or as frequent
+    The rows of a split count as drawn without replacement, and the probability that a class is as rare or as frequent
     among them is multiplied by the number of comparisons.
 
     Args:
         counts: rows by split and class.
-        classes: their names.
+        classes: The names of the classes.
 
     Returns:
-        By split, a sentence about the classes that it lacks, and one about those of which it has an unusual share.
+        By split, a sentence about missing classes and one about classes with unusual shares.
     """
     total = np.sum(list(counts.values()), axis=0)
     found: dict[str, list[str]] = {}
@@ -49,7 +49,7 @@ def _named(one: str, several: str, names: Sequence[str]) -> str:
 
 
 def _chances(own: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Return (classes,) float64: the chance of a number of rows that is as far from what is expected, or farther."""
+    """Return (classes,) float64: the probability of a number of rows at least as far from the expected one."""
     rows, drawn = int(total.sum()), int(own.sum())
     share = total / max(rows, 1)
     expected = drawn * share
@@ -57,7 +57,7 @@ def _chances(own: np.ndarray, total: np.ndarray) -> np.ndarray:
     chances = np.ones(len(own))
     surprising = np.flatnonzero(np.abs(own - expected) > _SURPRISING * deviation)
     if len(surprising):
-        from scipy.stats import hypergeom  # takes half a second
+        from scipy.stats import hypergeom  # the import takes half a second
 
         seen = own[surprising]
         drawings = hypergeom(rows, total[surprising], drawn)

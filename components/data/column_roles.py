@@ -1,4 +1,4 @@
-"""Which role a column has as a feature: that of the first column type that takes it.
+"""The role of a column as a feature: that of the first column type that accepts it.
 
 SchemaGen writes the roles into the schema, models/features.py reads them there, and `kubetfx init` shows them.
 """
@@ -14,13 +14,13 @@ from kubetfx.models.features import EXCLUDED
 def choose_role(column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> tuple[str, str]:
     """Return the role of a column that is not the label, and the reason in words.
 
-    A type is asked only about cells that it takes, and without the distinct values: SchemaGen has those of the label
-    alone, and the check before a run must not choose otherwise.
+    A type is asked only about cells that it accepts, and without the distinct values: SchemaGen has only those of the
+        label, and the check before a run must come to the same choice.
 
     Args:
         column: what the scan of the table found.
         num_rows: rows of the table.
-        config: the `features` section: the user's types, and what columns that it names are.
+        config: The `features` section, with the user's types and the columns that it names.
 
     Raises:
         ConfigError: one of the user's types cannot be imported.

@@ -22,7 +22,7 @@ MAX_DISTINCT = 10_000
 MAX_FLOAT_VALUES = 1_000
 """Distinct values of a column of decimal numbers are kept up to this number."""
 MAX_UNIQUE = 1_000_000
-"""As long as no value was seen twice, values are remembered up to this number, to tell an identifier."""
+"""As long as no value has occurred twice, values are remembered up to this number, to recognize an identifier."""
 
 
 def to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
@@ -30,10 +30,10 @@ def to_type(array: pa.Array, target: pa.DataType) -> pa.Array:
 
     Args:
         array: the cells.
-        target: one of ARROW_TYPES.
+        target: One of ARROW_TYPES.
 
     Returns:
-        The cells in that type, in which NaN is null.
+        The cells in that type, with NaN as null.
 
     Raises:
         pa.ArrowInvalid: a value does not fit.
@@ -55,21 +55,23 @@ class ColumnScan:
     """Counts of one column over its blocks."""
 
     def __init__(self, name: str, column_type: CellType, *, max_unique: int | None = None) -> None:
-        """For a column.
+        """Start counting a column.
 
         Args:
             name: Its name.
             column_type: of its cells.
-            max_unique: values that are remembered as long as none was seen twice. Default: MAX_UNIQUE.
+            max_unique: Number of values that are remembered as long as none has occurred twice. Default: MAX_UNIQUE.
         """
         self._column = Column(name, column_type)
         self._distinct: pa.Array | None = pa.nulls(0, ARROW_TYPES[column_type])  # pa.array imports pandas
         """None: there are too many."""
         self._has_more = False
-        """Whether another part of the column had too many."""
+        """Whether another part of the column had too many values."""
         self._max_unique = MAX_UNIQUE if max_unique is None else max_unique
         self._pending: list[pa.Array] = []
-        """Blocks to be merged into the distinct values, many at once: each time looks at all distinct values again."""
+        """Blocks to be merged into the distinct values, many at once, since each merge visits all distinct values
+        again.
+        """
         self._num_pending = 0
         self._sum = 0
         self._words = WordCounts() if column_type == "string" else None
@@ -81,12 +83,12 @@ class ColumnScan:
 
     @property
     def num_different(self) -> int:
-        """Different values so far, as far as they are remembered."""
+        """Number of distinct values so far, as far as they are remembered."""
         self._merge()
         return MAX_DISTINCT + 1 if self._distinct is None or self._has_more else len(self._distinct)
 
     def as_float(self) -> "ColumnScan":
-        """Return the counts of whole numbers, for a column in which decimal ones have come up."""
+        """Return the counts of whole numbers, for a column in which decimal numbers have occurred."""
         if self._column.type == "float":
             return self
         self._merge()
@@ -139,14 +141,14 @@ class ColumnScan:
 
     @property
     def _is_unique(self) -> bool:
-        """Whether no value was seen twice, which is not looked at for decimal numbers."""
+        """Whether no value has occurred twice, which is not tracked for decimal numbers."""
         return self._column.type != "float" and not self._column.values_repeat
 
     def merged(self, later: "ColumnScan") -> "ColumnScan":
-        """Put the counts of two parts of a column together; they are not used again.
+        """Merge the counts of two parts of a column, which must not be used again.
 
         Args:
-            later: of rows behind those of this one, text if these are.
+            later: The counts of later rows, text if these are text.
 
         Returns:
             The counts of both.
@@ -168,10 +170,10 @@ class ColumnScan:
         return self
 
     def take_values(self, later: "ColumnScan") -> None:
-        """Take the distinct values over from another part of the column, so that they are held once.
+        """Take over the distinct values from another part of the column, so that they are held once.
 
         Args:
-            later: whose other counts stay with it.
+            later: The counts of the other part, which keep everything else.
         """
         if self._column.type != later._column.type:
             return
@@ -191,7 +193,7 @@ class ColumnScan:
             self._column = replace(self._column, values_repeat=True)
 
     def column(self) -> Column:
-        """Return what was counted."""
+        """Return the profile of the column."""
         self._merge()
         column = self._column
         if self._words is not None:
@@ -212,7 +214,7 @@ class ColumnScan:
 
 
 def _sum_of(array: pa.Array, *, largest: int) -> int:
-    """For int64, to the last digit: it does not depend on how the rows are cut."""
+    """Sum numbers, exactly for int64, so that the result does not depend on how the rows are cut."""
     if largest * len(array) < 2**63:
         return int(pc.sum(array).as_py())
     high, low = pc.sum(pc.shift_right(array, 32)), pc.sum(pc.bit_wise_and(array, 2**32 - 1))
@@ -220,11 +222,11 @@ def _sum_of(array: pa.Array, *, largest: int) -> int:
 
 
 def with_values(column: Column, values: tuple[int | float | str, ...]) -> Column:
-    """Add the distinct values of a column, unless they are too many.
+    """Add the distinct values of a column, unless there are too many.
 
     Args:
-        column: what else is known.
-        values: sorted.
+        column: The profile without values.
+        values: The values, sorted.
 
     Returns:
         The column.
@@ -236,12 +238,12 @@ def with_values(column: Column, values: tuple[int | float | str, ...]) -> Column
 
 
 def known(*numbers: float | None) -> list[float]:
-    """Leave out what is unknown, as of the extremes of a column without a value.
+    """Filter out unknown numbers, such as the extremes of a column without values.
 
     Args:
-        numbers: each may be None.
+        numbers: Numbers or None.
 
     Returns:
-        The others.
+        The known numbers.
     """
     return [number for number in numbers if number is not None]

@@ -1,5 +1,6 @@
-"""What is asked of the rows themselves, beside their statistics: does something tell the label, is a row on both sides
-of a split, has each split its share of the classes, and how much of the label do the features leave open?"""
+"""Checks of the rows themselves, in addition to their statistics: does something reveal the label, are rows in several
+splits, does each split have its share of the classes, and how much of the label do the features leave unexplained?
+"""
 
 import functools
 import math
@@ -23,29 +24,29 @@ from kubetfx.models.features import TEXT, Features
 from kubetfx.tables.spelled_dates import understand
 
 Run = Callable[[Any, Sequence[Part]], Any]
-"""Has work on row groups done."""
+"""Executes work on row groups."""
 
 MIN_COPIES, MIN_COPIED_SHARE = 5, 0.01
-"""Rows of a split with the features of a training row, below which nothing is said."""
+"""Number of rows of a split with the features of a training row below which nothing is reported."""
 MAX_ROWS_OF_PICTURE = 20
-"""A picture of more rows stands for none, as those that say so do."""
+"""Number of rows above which a picture counts as a placeholder, such as "no image available"."""
 ROWS_PER_KIND = 10
-"""From which on a table has few kinds of rows, rather than copies."""
+"""Share of repeated rows from which on a table has few kinds of rows rather than copies."""
 _BY_CHANCE = 0.25
-"""Training rows with the features of a row that are expected by chance, below which it is taken for a copy."""
+"""Expected number of training rows with the same features by chance below which a row counts as a copy."""
 _INFORMATION = 0.5
-"""Share of the information of the columns that counts, were they independent."""
+"""Share of the columns' information, computed as if they were independent, that counts."""
 _NO_OTHER = 0.1
-"""Rows that count for a cell that no other row has."""
+"""Number of rows assumed for a cell that no other row has."""
 _JUDGED_COPIES = 500
 _KEY_COLUMNS = 3
 _GROUPS_OF_SAMPLE = 4
-"""Row groups at least that a sample is of."""
+"""Minimum number of row groups in a sample."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a person should know of the rows of a split."""
+    """A finding about the rows of a split."""
 
     split: str
     column: str | None
@@ -53,7 +54,7 @@ class Finding:
     title: str
     description: str
     key: CheckKey | None = None
-    """Of `validation`, which says what it does; None: nothing does, it is a note."""
+    """Key of `validation` that sets the action; None: the finding is only a note."""
 
     @property
     def is_leak(self) -> bool:
@@ -63,13 +64,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Checks:
-    """What was found in the rows."""
+    """The results of the checks."""
 
     findings: list[Finding]
     noise: row_copies.LabelNoise | None
-    """None for images, of which copies are found elsewhere."""
+    """None for images, whose copies are found elsewhere."""
     texts: list[TextStatistics] = field(default_factory=list)
-    """Of each column of text and each split."""
+    """Statistics of each column of text in each split."""
 
 
 def check(
@@ -81,18 +82,18 @@ def check(
     look_for_leaks: bool = True,
     look_at_texts: bool = True,
 ) -> Checks:
-    """Look into the rows.
+    """Check the rows.
 
     Args:
         parts: row groups of all splits.
-        features: what the columns are used for.
+        features: The roles of the columns.
         profile: The profile of the table.
-        run: does work on the row groups.
-        look_for_leaks: whether leakage is looked for.
-        look_at_texts: whether texts are compared with those of the training rows.
+        run: Executes work on the row groups.
+        look_for_leaks: Whether to look for leakage.
+        look_at_texts: Whether to compare texts with those of the training rows.
 
     Returns:
-        What was found.
+        The results.
     """
     columns = sorted(set(features.inputs) & set(profile.described))
     pictures = sorted(set(features.inputs) & set(profile.names) - set(columns))
@@ -127,7 +128,7 @@ def _describe_texts(
 
 
 def _of_other_texts(found: Sequence[TextStatistics]) -> Iterator[Finding]:
-    """Splits whose texts are others than those of the training rows, or in no language."""
+    """Yield splits whose texts differ from those of the training rows, or are in no language."""
     for split, title, said in text_judgement.judge(found):
         name = found[0].column
         passing = f"Look at them; or let it pass, validation.features: {in_one_line({name: 'ignore'})}."
@@ -137,7 +138,7 @@ def _of_other_texts(found: Sequence[TextStatistics]) -> Iterator[Finding]:
 def _read_keys(
     read: row_copies.ReadKeys, parts: Sequence[Part], profile: TableProfile, *, run: Run
 ) -> tuple[row_copies.RowsBySplit, row_copies.ReadKeys]:
-    """Return the rows by their keys, and how they were read in the end."""
+    """Return the rows by their keys, and how they were finally read."""
     read = replace(read, every=max(math.ceil(profile.num_rows / row_copies.MAX_KEYS), 1))
     at_first = max(row_copies.MAX_CELLS // max(profile.num_rows, 1), 1)
     if len(read.columns) > at_first:
@@ -149,14 +150,14 @@ def _read_keys(
 
 
 def read_sample(parts: Sequence[Part], columns: Sequence[str]) -> pa.RecordBatch:
-    """Read some rows, the same ones each time, from several places of the table.
+    """Read a deterministic sample of rows from several places of the table.
 
     Args:
         parts: row groups.
-        columns: to read.
+        columns: The columns to read.
 
     Returns:
-        At most leakage.MAX_ROWS rows, and fewer of many columns.
+        At most leakage.MAX_ROWS rows, and fewer with many columns.
     """
     wanted = max(min(leakage.MAX_ROWS, leakage.MAX_CELLS // len(columns)), leakage.MIN_ROWS)
     blocks: list[pa.RecordBatch] = []
@@ -184,7 +185,10 @@ def _of_classes(rows: row_copies.RowsBySplit, features: Features) -> list[Findin
 
 
 def _leaks(sample: pa.RecordBatch, groups: Collection[str], features: Features) -> list[Finding]:
-    """Return columns that tell the label. Every column with many values does among copies of rows, which count once."""
+    """Return columns that reveal the label.
+
+    Copies of rows count once, since among them every column with many values does.
+    """
     _, distinct = np.unique(row_copies.row_keys(sample), return_index=True)
     sample = sample.select([name for name in sample.schema.names if name not in groups])
     if len(distinct) >= max(leakage.MIN_ROWS, sample.num_rows / ROWS_PER_KIND):
@@ -195,8 +199,8 @@ def _leaks(sample: pa.RecordBatch, groups: Collection[str], features: Features) 
             TRAIN,
             leak.columns[0],
             "Leakage",
-            f"{leak.evidence} ({sample.num_rows:,} rows). Leave out what is not known yet when the model is asked, "
-            f"data.drop: {in_one_line(list(leak.columns))}; or let it pass, "
+            f"{leak.evidence} ({sample.num_rows:,} rows). Leave out what is not yet known at prediction "
+            f"time, data.drop: {in_one_line(list(leak.columns))}; or let it pass, "
             f"validation.features: {in_one_line({leak.columns[0]: 'ignore'})}.",
             key="leakage",
         )
@@ -207,8 +211,8 @@ def _leaks(sample: pa.RecordBatch, groups: Collection[str], features: Features) 
 def _of_groups(shared: SharedGroups) -> Finding:
     name = shared.column
     said = (
-        f"{shared.share:.0%} of the rows have a {name!r} of a training row, and rows of one {name!r} have much of "
-        "the label in common: of new ones the model knows less than the metrics say. Keep its rows in one "
+        f"{shared.share:.0%} of the rows have a {name!r} of a training row, and rows of one {name!r} have similar "
+        "labels: for new ones the model is worse than its metrics. Keep its rows in one "
         f"split, data.splits: {in_one_line({'by': 'group', 'column': name})}; or let it pass, "
         f"validation.features: {in_one_line({name: 'ignore'})}."
     )
@@ -216,7 +220,7 @@ def _of_groups(shared: SharedGroups) -> Finding:
 
 
 def _of_pictures(name: str, rows: row_copies.RowsBySplit) -> Iterator[Finding]:
-    """Splits that have pictures of training rows."""
+    """Yield splits that contain pictures of training rows."""
     if not rows:
         return
     keys, counts = np.unique(np.concatenate([one.keys for one in rows.values()]), return_counts=True)
@@ -226,8 +230,8 @@ def _of_pictures(name: str, rows: row_copies.RowsBySplit) -> Iterator[Finding]:
         number = int((np.isin(own.keys, trained) & np.isin(own.keys, few)).sum()) if split != TRAIN else 0
         if number >= max(MIN_COPIES, MIN_COPIED_SHARE * len(own.keys)):
             said = (
-                f"{number:,} rows ({number / len(own.keys):.1%}) have the picture of a training row: a model that "
-                "remembers it is judged too well. Keep the rows of a picture in one split, data.splits: "
+                f"{number:,} rows ({number / len(own.keys):.1%}) have the picture of a training row, so the metrics "
+                "of a model that memorizes it are too good. Keep all rows of a picture in one split, data.splits: "
                 f"{in_one_line({'by': 'group', 'column': name})}; or let it pass, validation.features: "
                 f"{in_one_line({name: 'ignore'})}."
             )
@@ -243,8 +247,9 @@ def _of_texts(name: str, parts: Sequence[Part], profile: TableProfile, *, run: R
         number = near_copies.num_copied(own, trained, groups) if split != TRAIN else 0
         if number >= max(MIN_COPIES, MIN_COPIED_SHARE * own.num_cells):
             said = (
-                f"{number:,} rows ({number / own.num_cells:.1%}) have the {name!r} of a training row, or nearly so: a "
-                "model that remembers it is judged too well. Leave copies out of the data; or have rows split by row, "
+                f"{number:,} rows ({number / own.num_cells:.1%}) have the {name!r} of a training row, or nearly so, "
+                "so the metrics of a model that memorizes it are too good. Leave copies out of the data; or have rows "
+                "split by row, "
                 "data.splits: {by: row}, which keeps copies in one split; or let it pass, validation.features: "
                 f"{in_one_line({name: 'ignore'})}."
             )
@@ -256,7 +261,7 @@ def _texts_of(part: Part, *, column: str) -> Iterator[tuple[str, pa.Array]]:
 
 
 def _with_times(sample: pa.RecordBatch, profile: TableProfile) -> pa.RecordBatch:
-    """Return rows whose dates are numbers: a table may be sorted by its label in time."""
+    """Return the rows with dates as numbers, since a table may be sorted by label in time."""
     for index, name in enumerate(sample.schema.names):
         column = profile.column(name)
         if column.dates and pa.types.is_string(sample.column(name).type):
@@ -268,7 +273,7 @@ def _with_times(sample: pa.RecordBatch, profile: TableProfile) -> pa.RecordBatch
 def _copies(
     rows: row_copies.RowsBySplit, sample: pa.RecordBatch, read: row_copies.ReadKeys, profile: TableProfile
 ) -> list[Finding]:
-    """Return rows of the other splits that are copies of training rows, and not alike by chance."""
+    """Return rows of the other splits that are copies of training rows and not just alike by chance."""
     if TRAIN not in rows:
         return []
     trained = np.unique(rows[TRAIN].keys)
@@ -286,8 +291,8 @@ def _copies(
             continue
         about = f"About {number * read.every:,}" if read.every > 1 else f"{number:,}"
         said = (
-            f"{about} rows ({number / len(own.keys):.1%}) have all the features of a training row, and not by chance: "
-            "a model that remembers them is judged too well. Leave copies out of the data"
+            f"{about} rows ({number / len(own.keys):.1%}) have all the features of a training row, and not by chance, "
+            "so the metrics of a model that memorizes them are too good. Leave copies out of the data"
             f"{_key(profile, read.columns)}."
         )
         findings.append(Finding(split, None, "Leakage", said, key="leakage"))
@@ -295,10 +300,11 @@ def _copies(
 
 
 def _share_not_by_chance(sample: pa.RecordBatch, columns: Sequence[str], keys: np.ndarray, num_rows: int) -> float:
-    """Share of the rows with some keys of which no equal one is expected by chance, judged by those in a sample.
+    """Return the share of rows with some keys for which no equal row is expected by chance, estimated from a sample.
 
-    A cell says how improbable its row is by how many other rows have it, of which copies are none. Were the columns
-    independent, it would be the product; they are not, and half of the information counts.
+    The number of other rows with the same cell, copies excluded, says how improbable the cell is. For independent
+    columns the probability of a row would be the product; since they are not independent, half of the information
+    counts.
     """
     features = sample.select(list(columns))
     distinct, first = np.unique(row_copies.row_keys(features), return_index=True)
@@ -310,13 +316,13 @@ def _share_not_by_chance(sample: pa.RecordBatch, columns: Sequence[str], keys: n
         if column.null_count < len(column):
             codes = column.dictionary_encode("encode").indices.to_numpy()
             others = np.bincount(codes)[codes[found]] - 1
-            is_known = column.is_valid().to_numpy(zero_copy_only=False)[found]  # cells are missing together
+            is_known = column.is_valid().to_numpy(zero_copy_only=False)[found]  # missing cells occur together
             information -= np.where(is_known, np.log(np.maximum(others, _NO_OTHER) / len(codes)), 0)
     return float((num_rows * np.exp(-information * _INFORMATION) < _BY_CHANCE).mean())
 
 
 def _key(profile: TableProfile, columns: Sequence[str]) -> str:
-    """Return what keeps copies in one split, where columns without missing cells tell rows apart."""
+    """Return the setting that keeps copies in one split, if columns without missing cells identify rows."""
     whole = [name for name in columns if profile.column(name).num_values == profile.num_rows]
     names = row_copies.most_distinct(profile, whole)[:_KEY_COLUMNS]
     return f", or keep them in one split: data.splits: {in_one_line({'key': names})}" if names else ""

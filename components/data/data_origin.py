@@ -1,4 +1,4 @@
-"""Which files the rows of an examples artifact were read from, with the digest of each."""
+"""The files from which the rows of an examples artifact were read, with the digest of each."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from kubetfx.tables.files import TableFiles
 def data_origin(
     path: str, files: TableFiles | None, rows: Mapping[str, int], *, fingerprint: str | None, store: SpanStore | None
 ) -> DataOrigin:
-    """Return which rows there are. Files of spans that are known from earlier runs are not read again.
+    """Return the origin of the rows. Files of spans that are known from earlier runs are not read again.
 
     Args:
         path: `data.path`.
         files: The files of the table; None for a folder of images.
-        rows: by split.
-        fingerprint: of TFX.
-        store: The store of the workspace; None: there is none.
+        rows: The number of rows by split.
+        fingerprint: The fingerprint of TFX.
+        store: The store of the workspace; None if there is none.
     """
     spans = files.spans if files else ()
     of_path = {file: span.label for span in spans for file in span.paths}

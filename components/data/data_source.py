@@ -1,8 +1,6 @@
-"""Rows from a function of the user's, or of ours, in place of files: they are fetched into Parquet files. So is a file
-behind a URL for the web.
-
-What reads the table afterwards sees files, whose names, sizes and times depend on the rows alone: the cache takes the
-same rows for the same, wherever they were fetched. A process fetches once for each run.
+"""Rows from a function of the user's or of kubetfx instead of files: they are fetched into Parquet files, as is a file
+at a web address. Later readers of the table see files whose names, sizes and times depend only on the rows, so that the
+cache recognizes the same rows wherever they were fetched. A process fetches once per run.
 """
 
 import contextlib
@@ -30,21 +28,22 @@ from kubetfx.user_code import load_object
 FILE = "rows.parquet"
 ROW_GROUP_ROWS = 65_536
 _EARLIEST, _SECONDS = 1_000_000_000, 500_000_000
-"""Times of files: a second of the years 2001 to 2017 that the digest chooses."""
+"""Range of the files' times: the digest chooses a second in the years 2001 to 2017."""
 
 _fetched: dict[str, Path] = {}
 
 
 def fetched(data: DataConfig, *, anew: bool = False) -> DataConfig:
-    """Return the section with the path of the rows; one that names neither a source nor a URL for the web as it is.
+    """Return the section with the path of the fetched rows, or unchanged if it names neither a source nor a web
+    address.
 
     Args:
-        data: the section of the config.
-        anew: ask for the rows, though this process has done so before.
+        data: The section of the config.
+        anew: Fetch the rows even if this process has done so before.
 
     Raises:
-        ConfigError: there is no such function, or a variable of the environment is not set.
-        DataError: it failed, or yielded something else than rows.
+        ConfigError: the function does not exist, or an environment variable is not set.
+        DataError: the function failed, or yielded something other than rows.
     """
     if data.source is None and not is_web(data.path):
         return data
@@ -88,8 +87,8 @@ def _rows(data: DataConfig) -> Iterator[pa.RecordBatch]:
                 yield from rows.to_batches()
             else:
                 raise DataError(
-                    f"data.source yields Arrow record batches or tables. Received: {type(rows).__name__} from "
-                    f"{data.source}. Make it one: pyarrow.Table.from_pandas(frame), or from_pylist(rows)."
+                    f"data.source must yield Arrow record batches or tables. Received: {type(rows).__name__} from "
+                    f"{data.source}. Convert it: pyarrow.Table.from_pandas(frame), or from_pylist(rows)."
                 )
     except KubetfxError:
         raise
@@ -101,10 +100,10 @@ def _rows(data: DataConfig) -> Iterator[pa.RecordBatch]:
 
 
 def _write(batches: Iterator[pa.RecordBatch], path: Path, *, source: str) -> str:
-    """Write the rows; the digest of their content, however they came in batches."""
+    """Write the rows, and return the digest of their content, which does not depend on the batches."""
     first = next(batches, None)
     if first is None:
-        raise DataError(f"data.source yielded no rows. Received: {source}. Yield one batch at least.")
+        raise DataError(f"data.source yielded no rows. Received: {source}. Yield at least one batch.")
     digest = hashlib.sha256(str(first.schema.remove_metadata()).encode())
     num_rows = 0
     with pq.ParquetWriter(path, first.schema.remove_metadata(), compression="snappy") as writer:
@@ -125,7 +124,7 @@ def _regrouped(first: pa.RecordBatch, others: Iterator[pa.RecordBatch], *, sourc
         if batch.schema.remove_metadata() != schema:
             difference = _difference(schema, batch.schema)
             raise DataError(
-                f"data.source yields batches of one schema. Received: {difference} from {source}. Cast the columns "
+                f"data.source must yield batches of one schema. Received: {difference} from {source}. Cast the columns "
                 "before they are yielded."
             )
         waiting.append(batch)
@@ -148,7 +147,7 @@ def _difference(first: pa.Schema, second: pa.Schema) -> str:
 
 
 def _folder(data: DataConfig, digest: str) -> Path:
-    """`data.path` where that can be written; elsewhere, as in a container, a folder of the rows' own."""
+    """Return `data.path` if it can be written; otherwise, as in a container, a separate folder for the rows."""
     place = Path(data.path)
     if data.path and not is_url(data.path):
         with contextlib.suppress(OSError):

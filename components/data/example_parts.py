@@ -1,4 +1,4 @@
-"""The row groups of an examples artifact, with the split of each: what is looked at of all splits."""
+"""The row groups of an examples artifact, with the split of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Part:
 
     split: str
     number: int
-    """Of the row group in its split, from 0."""
+    """Number of the row group in its split, from 0."""
     group: RowGroup
 
 
@@ -22,8 +22,8 @@ def parts_of(examples: standard_artifacts.Examples, splits: Sequence[str]) -> li
     """Return the row groups of some splits, in their order.
 
     Args:
-        examples: the artifact.
-        splits: their names.
+        examples: The artifact.
+        splits: The names of the splits.
     """
     parts = []
     for split in splits:

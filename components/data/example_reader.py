@@ -1,4 +1,4 @@
-"""What ExampleGen asks of a source of examples; table_reader.py and image_folder.py have those that there are."""
+"""The interface between ExampleGen and a source of examples; table_reader.py and image_folder.py implement it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,58 +19,58 @@ pickled."""
 
 @dataclass(frozen=True)
 class Source:
-    """What a reader has found out about its rows, and how they are read."""
+    """A reader's description of its rows, and how to read them."""
 
     profile: TableProfile
     schema: pa.Schema
-    """Of the blocks."""
+    """Schema of the blocks."""
     shards: Sequence[Any]
     """Parts of the data, each of which becomes a file per split; they can be pickled."""
     read: BlockReader
     spans: SpanShards | None = None
-    """For a table in spans: which shards there are already."""
+    """For a table in spans: the shards that already exist."""
     report: Mapping[str, Any] | None = None
-    """For images: what was left out and why, and which are copies (components/data/image_notes.py)."""
+    """For images: which are left out and why, and which are copies (components/data/image_notes.py)."""
 
 
 ALL = "all"
-"""Of a table without spans, the name of its only pattern."""
+"""Name of the only pattern of a table without spans."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """Which files hold the examples."""
+    """The files that hold the examples."""
 
     folder: str
     patterns: Mapping[str, str]
     """Globs below the folder: one, or one per span, by its name."""
     span: int = 0
-    """The number of the newest."""
+    """Number of the newest span."""
     version: int | None = None
-    """Of the newest."""
+    """Version of the newest span."""
 
 
 class ExampleReader:
-    """Where examples come from."""
+    """A source of examples."""
 
     unit: ClassVar[str]
     """What a row is, in the singular."""
     compression: ClassVar[str]
-    """For the files of examples: a codec of Parquet, or `none`."""
+    """Compression of the files of examples: a codec of Parquet, or `none`."""
 
     def files(self) -> Files | None:
-        """Return the files of which TFX's driver takes the fingerprint.
+        """Return the files that TFX's driver fingerprints.
 
         Returns:
-            None: the reader knows its files itself, and its fingerprint is all there is.
+            The files; None if the reader knows its files itself, and only its own fingerprint counts.
 
         Raises:
-            DataError: there are none.
+            DataError: there are no files.
         """
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Of what `files` does not name; it changes with the data.
+        """Return a fingerprint of the data that `files` does not name.
 
         Raises:
             DataError: there is nothing to read.
@@ -78,18 +78,18 @@ class ExampleReader:
         raise NotImplementedError
 
     def table_files(self) -> TableFiles | None:
-        """Return the files, to record where rows come from; None: the rows are not those of a table."""
+        """Return the files, to record where rows come from; None if the rows do not come from a table."""
         return None
 
     def open(self, splits: Mapping[str, int], run: Run) -> Source:
-        """Look at all of the data.
+        """Examine all of the data.
 
         Args:
-            splits: the number of hash buckets of each split by its name, in their order.
-            run: does work on many files.
+            splits: The number of hash buckets by split, in their order.
+            run: Executes work on many files.
 
         Returns:
-            What was found, and how the rows are read.
+            The description of the rows, and how to read them.
 
         Raises:
             DataError: the data cannot be read or has nothing to learn.

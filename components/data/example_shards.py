@@ -1,6 +1,5 @@
-"""The artifact of examples: its splits, whether they are what was asked for, and what is left on it for later nodes.
-
-Their files are shard_writer.py's to write.
+"""The artifact of examples: its splits, whether their shares are as configured, and the facts for later nodes.
+shard_writer.py writes the files.
 """
 
 import json
@@ -21,14 +20,16 @@ PAYLOAD_FORMAT = example_gen_pb2.FORMAT_PARQUET
 FILE_FORMAT = example_gen_pb2.FILE_FORMAT_PARQUET
 
 MAX_DEVIATIONS = 4
-"""By which the share of a split may differ from what was asked for: chance does so once in 16,000 times."""
+"""Standard deviations by which the share of a split may differ from the configured one; chance exceeds them once in
+16,000 times.
+"""
 
 
 def open_splits(examples: standard_artifacts.Examples, names: Iterable[str]) -> dict[str, str]:
-    """Name the splits of an artifact, and make the folder of each.
+    """Name the splits of an artifact, and create a folder for each.
 
     Args:
-        examples: the artifact.
+        examples: The artifact.
         names: The names of the splits, in their order.
 
     Returns:
@@ -49,13 +50,13 @@ def describe(
     *,
     label: str,
 ) -> None:
-    """Leave on an artifact what later nodes and people want to know of it.
+    """Record facts about an artifact for later nodes and people.
 
     Args:
-        examples: the artifact, whose files are written.
-        counts: rows by split.
-        profile: what was found in the columns.
-        label: name of the label's column.
+        examples: The artifact, whose files are written.
+        counts: Number of rows by split.
+        profile: The profile of the columns.
+        label: The name of the label's column.
     """
     examples.set_string_custom_property("num_examples", json.dumps(dict(counts)))
     table_profile.write(Path(examples.uri), profile, label=label)
@@ -64,12 +65,12 @@ def describe(
 
 
 def unusual_shares(counts: Mapping[str, int], buckets: Mapping[str, int], *, unit: str) -> tuple[str, ...]:
-    """Compare the shares of the splits with what was asked for.
+    """Compare the shares of the splits with the configured ones.
 
     Args:
-        counts: rows by split.
-        buckets: what was asked for, as parts of a whole, by split.
-        unit: what a row is, in the singular.
+        counts: Number of rows by split.
+        buckets: The configured parts of a whole, by split.
+        unit: The word for a row, in the singular.
 
     Returns:
         A sentence for each share that differs by more than four standard deviations of a binomial distribution.
@@ -80,22 +81,22 @@ def unusual_shares(counts: Mapping[str, int], buckets: Mapping[str, int], *, uni
         asked, found = bucket / whole, counts[name] / total
         if abs(found - asked) > MAX_DEVIATIONS * math.sqrt(asked * (1 - asked) / total):
             said.append(
-                f"The split {name!r} has {counts[name]:,} of {total:,} {unit}s, {found:.1%}, where {asked:.1%} were "
-                f"asked for: {unit}s that belong together are in one split."
+                f"The split {name!r} has {counts[name]:,} of {total:,} {unit}s, {found:.1%}, where {asked:.1%} "
+                f"is configured: {unit}s that belong together are in one split."
             )
     return tuple(said)
 
 
 def check_splits(counts: Mapping[str, int], splits: Splits, *, unit: str) -> None:
-    """Whether every split has something in it.
+    """Check that no split is empty.
 
     Args:
-        counts: rows by split.
-        splits: the rule.
-        unit: what a row is, in the singular.
+        counts: Number of rows by split.
+        splits: The rule.
+        unit: The word for a row, in the singular.
 
     Raises:
-        DataError: one has nothing.
+        DataError: a split is empty.
     """
     empty = [name for name, count in counts.items() if not count]
     if empty:
@@ -105,5 +106,5 @@ def check_splits(counts: Mapping[str, int], splits: Splits, *, unit: str) -> Non
         elif splits.columns:
             remedy = f"{remedy}; or split by a column with more values than {', '.join(splits.columns)}"
         if empty[0] == VALIDATION:
-            remedy = f"{remedy}; or do without it: train: 0.75, validation: 0 and eval: 0.25 in data.splits"
+            remedy = f"{remedy}; or omit it: train: 0.75, validation: 0 and eval: 0.25 in data.splits"
         raise DataError(f"The split {empty[0]!r} has no {unit}. Received {unit}s by split: {dict(counts)}. {remedy}")

@@ -1,8 +1,8 @@
-"""The scan of a table's files: a small file at a time, and the parts of a large one side by side.
+"""The scan of a table's files: small files whole, and the parts of a large file in parallel.
 
-What the first cells of a large file look like is looked at before its parts are, so that all of them read a column
-alike. Where they cannot have, since the first cells are missing or later ones contradict them, the column is read
-again. What is found does not depend on how a file is cut.
+The first cells of a large file are examined before its parts, so that all parts read a column in the same way. If they
+could not, because the first cells are missing or later ones contradict them, the column is read again. The result does
+not depend on how a file is cut.
 """
 
 import contextlib
@@ -35,9 +35,9 @@ def profiles_of(files: TableFiles, data: DataConfig, run: Run, store: SpanStore 
 
     Args:
         files: The files of the table.
-        data: the section.
-        run: does work on many files and parts.
-        store: what is known of the files of spans; None: every file is scanned.
+        data: The section.
+        run: Executes work on many files and parts.
+        store: The known files of spans; None: every file is scanned.
 
     Returns:
         The profile of each.
@@ -91,7 +91,7 @@ def _scanned(files: TableFiles, data: DataConfig, run: Run) -> list[TableProfile
 
 @dataclass(frozen=True)
 class _Whole:
-    """A file that is scanned at a go."""
+    """A file that is scanned as a whole."""
 
     number: int
     path: str
@@ -104,7 +104,7 @@ class _Part:
     """A part of a file."""
 
     number: int
-    """Of the file."""
+    """Number of the file."""
     place: int
     """Number of the part."""
     part: TableFile
@@ -122,8 +122,9 @@ class _Large:
     parts: Sequence[TableFile]
     plan: Plan
     num_unique: int
-    """Parts at its beginning in which values are looked for that occur twice: they have about as many rows as values
-    are remembered."""
+    """Number of parts at its beginning in which repeated values are detected: they have about as many rows as values
+    are remembered.
+    """
 
     def items(self) -> Iterator[_Part]:
         """Yield its parts."""
@@ -132,15 +133,18 @@ class _Large:
             yield _Part(self.number, place, part, self.plan if place < self.num_unique else others)
 
     def merged(self, passes: "Mapping[int, _Passed]") -> Pass:
-        """Return all passes as one. A part that could not be read is read again: now it is known how many rows are
-        before it, and the error says in which it is."""
+        """Return all passes as one.
+
+        A part that could not be read is read again, now that the number of rows before it is known, so that the error
+        can name the row.
+        """
         whole = Pass(self.plan)
         for place, passed in sorted(passes.items()):
             whole.merge(passed.over or _pass_over(self.parts[place], self.plan, rows_before=whole.num_rows))
         return whole
 
     def again(self, choices: Mapping[str, Choice]) -> "_Large":
-        """With some columns alone."""
+        """Return the same for some columns only."""
         return replace(self, plan=replace(self.plan.chosen(choices), names=tuple(choices)))
 
 
@@ -154,14 +158,14 @@ class _Passed:
 
 
 _Found = TableProfile | dict[int, _Passed]
-"""The profile of a file; or passes over its parts, by the number of the first."""
+"""The profile of a file, or passes over its parts by the number of the first."""
 
 
 class ScanParts(BlockWork[_Item, dict[int, _Found], dict[int, _Found], dict[int, _Found]]):
-    """Scans files and parts of files; what is found is by number of the file.
+    """Scans files and parts of files; results are by number of the file.
 
-    Passes over parts that follow one another become one. Their distinct values, which are large, become those of one
-    whether they do or not: no more of them are held than a file has.
+    Passes over consecutive parts are merged. Distinct values, which are large, are shared even between parts that are
+    not consecutive, so that no more are held than a file has.
     """
 
     def blocks(self, item: _Item) -> Iterator[dict[int, _Found]]:
@@ -179,11 +183,11 @@ class ScanParts(BlockWork[_Item, dict[int, _Found], dict[int, _Found], dict[int,
         return {}
 
     def add_block(self, state: dict[int, _Found], block: dict[int, _Found]) -> dict[int, _Found]:
-        """Return what was found of both."""
+        """Return the results of both."""
         return self.merge(state, block)
 
     def merge(self, first: dict[int, _Found], second: dict[int, _Found]) -> dict[int, _Found]:
-        """Return what was found of both."""
+        """Return the results of both."""
         for number, found in second.items():
             ours = first.setdefault(number, found)
             if ours is not found and isinstance(ours, dict) and isinstance(found, dict):
@@ -191,12 +195,12 @@ class ScanParts(BlockWork[_Item, dict[int, _Found], dict[int, _Found], dict[int,
         return first
 
     def result(self, state: dict[int, _Found]) -> dict[int, _Found]:
-        """By number of the file."""
+        """Return the results by number of the file."""
         return state
 
 
 def _joined(passes: Mapping[int, _Passed]) -> dict[int, _Passed]:
-    """Return those that follow one another as one."""
+    """Return passes with consecutive ones merged."""
     found: dict[int, _Passed] = {}
     heavy: Pass | None = None
     last = -1
@@ -215,7 +219,7 @@ def _joined(passes: Mapping[int, _Passed]) -> dict[int, _Passed]:
 
 
 def _updated(before: TableProfile | None, now: TableProfile) -> TableProfile:
-    """Return a profile, some of whose columns were read again."""
+    """Return a profile with the columns that were read again."""
     if before is None:
         return now
     again = {column.name: column for column in now.columns}
@@ -232,7 +236,7 @@ def _size_of(path: str) -> int:
 
 
 def _looked_at(number: int, file: TableFile, parts: Sequence[TableFile], data: DataConfig, part_bytes: int) -> _Large:
-    """Return a file with what its columns look like in its first block."""
+    """Return a file with the look of its columns in the first block."""
     with reading(file.path):
         plan = Plan(file.path, _names_of(file, data), data.stated_types, file.decimal)
         first = next(file.stream(_types_of(file, plan.names)), None)
@@ -274,9 +278,7 @@ def _types_of(file: TableFile, names: Sequence[str]) -> dict[str, pa.DataType]:
 
 
 def _names_of(file: TableFile, data: DataConfig) -> list[str]:
-    names = [
-        name for name in file.types() if name and name not in data.drop
-    ]  # the first may be an index without a name
+    names = [name for name in file.types() if name and name not in data.drop]  # the first may be an unnamed index
     if not names:
         raise DataError(f"{file.path}: no column is left. Received: data.drop = {list(data.drop)}.")
     return names

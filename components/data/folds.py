@@ -1,6 +1,7 @@
 """Which rows a fold of cross-validation holds out, and which it trains on.
 
-The folds are scikit-learn's; those in time are ours, since scikit-learn's divide rows of one time.
+The folds are scikit-learn's; folds in time are implemented here, since scikit-learn's would divide rows of the same
+time.
 """
 
 import functools
@@ -27,17 +28,18 @@ LEFT_OUT = -1
 
 
 class FoldRule(Section):
-    """How all rows are cut into folds."""
+    """How rows are assigned to folds."""
 
     folds: CrossValidationConfig
     """The section, with its defaults filled in."""
     validation: float
-    """Share of the rows that are not held out, which validates the training. 0: what is held out does."""
+    """Share of the remaining rows that validates the training. 0: the held-out rows do."""
     seed: int
     """`training.seed`."""
     without: tuple[str, ...] = ()
-    """Splits whose rows are in no fold: `eval`, so that it can judge the mean of what the folds have trained, and
-    `validation`, where that mean is calibrated."""
+    """Splits whose rows are in no fold: `eval`, so that it can judge the mean of the folds' models, and `validation` if
+    that mean is calibrated.
+    """
 
     @property
     def splits(self) -> list[str]:
@@ -45,7 +47,7 @@ class FoldRule(Section):
         return [TRAIN, *([VALIDATION] if self.validation else []), EVAL]
 
     def describe(self) -> str:
-        """Return how rows are cut, in words."""
+        """Describe how rows are assigned to folds."""
         names = {EVAL: "evaluation", VALIDATION: "validation"}
         splits = " and ".join(f"the {names[split]} split" for split in self.without)
         outside = f"; rows of {splits} are in none" if splits else ""
@@ -63,19 +65,21 @@ class FoldRule(Section):
 
 @dataclass(frozen=True)
 class Keys:
-    """What decides about the folds of rows."""
+    """The data that determines the folds of rows."""
 
     label: pa.Array
     """(rows,)."""
     by: pa.Array | None
-    """(rows,) of the group, or of the time; None: rows are on their own."""
+    """(rows,) the group or the time of each row; None: each row is on its own."""
     date_format: str | None = None
-    """Of times; None: they are numbers."""
+    """Date format of times; None: they are numbers."""
     leaders: Array | None = None
-    """(rows,) the row whose fold each is in, itself for most: near copies follow one of them. None: all themselves."""
+    """(rows,) the row whose fold each row is in, mostly itself: near copies follow the first of them. None: always
+    itself.
+    """
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.label)
 
 
@@ -83,7 +87,7 @@ def fold_splits(rule: FoldRule, number: int, keys: Keys) -> Array:
     """Find the split of each row in one fold.
 
     Args:
-        rule: how rows are cut.
+        rule: The rule.
         number: The number of the fold, from 0 to `folds` times `repeats`.
         keys: The keys of all rows.
 
@@ -108,8 +112,8 @@ def fold_splits(rule: FoldRule, number: int, keys: Keys) -> Array:
 
 
 def _cut(rule: FoldRule, keys: Keys, groups: Array | None, *, seed: int) -> list[tuple[Array, Array]]:
-    """Return rows that are trained on and rows that are held out, by fold."""
-    from sklearn import model_selection  # it takes a second to import
+    """Yield the training rows and the held-out rows of each fold."""
+    from sklearn import model_selection  # the import takes a second
 
     labels = codes(keys.label) if rule.folds.stratified else np.zeros(len(keys), np.int64)
     kind = model_selection.StratifiedKFold if groups is None else model_selection.StratifiedGroupKFold
@@ -117,7 +121,7 @@ def _cut(rule: FoldRule, keys: Keys, groups: Array | None, *, seed: int) -> list
 
 
 def _validation(training: Array, groups: Array | None, share: float, *, seed: int) -> Array:
-    """Return rows that validate, of those that are not held out; whole groups, where there are groups."""
+    """Return the validation rows, out of those that are not held out; whole groups, if there are groups."""
     from sklearn import model_selection
 
     kind = model_selection.ShuffleSplit if groups is None else model_selection.GroupShuffleSplit
@@ -130,7 +134,9 @@ def _validation(training: Array, groups: Array | None, share: float, *, seed: in
 
 
 def _in_time(rule: FoldRule, fold: int, keys: Keys) -> Array:
-    """A fold holds out the rows after those of the folds before it, and trains on all that are older."""
+    """Return folds in time: each holds out the rows after those of the folds before it, and trains on all older
+    rows.
+    """
     assert keys.by is not None
     assert rule.folds.time is not None
     part = by_time(times_of(keys.by, keys.date_format), _bounds(rule, keys))
@@ -160,7 +166,7 @@ def check(rule: FoldRule, keys: Keys) -> None:
     """Check that every fold can be made.
 
     Args:
-        rule: how rows are cut.
+        rule: The rule.
         keys: The keys of all rows.
 
     Raises:
@@ -199,7 +205,8 @@ def _too_few(problem: str, folds: int, *, most: int, other: str = "") -> DataErr
 
 
 def missing_classes(keys: Keys, splits: Array) -> list[str]:
-    """Find classes that a fold holds out and has no training row of: all of their rows are in one group, for example.
+    """Find classes that a fold holds out without a training row, for example because all of their rows are in one
+    group.
 
     Args:
         keys: The keys of all rows.
@@ -216,7 +223,7 @@ def codes(cells: pa.Array) -> Array:
     """Return a number for each cell, equal for equal cells.
 
     Args:
-        cells: without nulls.
+        cells: The cells, without nulls.
     """
     found: Array = cells.dictionary_encode().indices.to_numpy()
     return found
@@ -227,9 +234,9 @@ def _counts(cells: pa.Array) -> Mapping[Any, int]:
 
 
 def concatenated(arrays: Sequence[pa.Array]) -> pa.Array:
-    """Return arrays of one type as one.
+    """Return arrays of one type, concatenated.
 
     Args:
-        arrays: one at least.
+        arrays: At least one array.
     """
     return pa.chunked_array(arrays).combine_chunks()

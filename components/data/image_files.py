@@ -1,7 +1,5 @@
-"""Which image files there are, and of which class each is: a folder with a sub-directory a class, or a list in a CSV or
-Parquet file.
-
-What is in the files is components/data/image_inspection.py's.
+"""Finds image files and the class of each: in a folder with one subfolder per class, or in a list in a CSV or Parquet
+file. components/data/image_inspection.py looks into the files.
 """
 
 import hashlib
@@ -32,7 +30,7 @@ IMAGE = "image"
 """Column of the encoded bytes."""
 
 PATH = IMAGE_PATH
-"""Column of a list that says where a file is."""
+"""Column of a list with the path of each file."""
 
 OWN_COLUMNS = (
     IMAGE,
@@ -46,7 +44,7 @@ OWN_COLUMNS = (
     "num_bytes",
     "width",
 )
-"""What is written about each image; a list may not have columns of these names, but `path`."""
+"""Columns that are written about each image; a list must not have columns of these names, except `path`."""
 
 _SPAN = "{SPAN}"
 
@@ -58,12 +56,12 @@ class ImageFile:
     """One file."""
 
     path: str
-    """Where it is."""
+    """Path of the file."""
     name: str
-    """Its path below the data's folder, or as the list has it; valid Unicode."""
+    """Its path relative to the data's folder, or as in the list; valid Unicode."""
     label: str
     metadata: Mapping[str, Value] = field(default_factory=dict)
-    """Other columns of the list; missing cells are not there."""
+    """Other columns of the list, without missing cells."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +74,15 @@ class BrokenFile:
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """What was found at `data.path`."""
+    """The images at `data.path`."""
 
     files: tuple[ImageFile, ...]
-    """In the order of their names."""
+    """The files in the order of their names."""
     broken: tuple[BrokenFile, ...]
-    """What can be known to be broken without looking into a file."""
+    """Files that are known to be broken without looking into them."""
     warnings: tuple[str, ...]
     metadata_types: Mapping[str, CellType]
-    """By column of the list."""
+    """Types of the other columns of the list, by name."""
 
     @property
     def classes(self) -> dict[str, int]:
@@ -105,8 +103,8 @@ def find_images(data: DataConfig) -> ImageFiles:
         The files, with the class of each.
 
     Raises:
-        DataError: there is no such folder or list, it is in a bucket, it has fewer than two classes, its classes are
-            nested, or the list lacks a column.
+        DataError: the folder or list does not exist, is in a bucket, or has fewer than two classes; its classes are
+            nested; or the list lacks a column.
     """
     if is_url(data.path):
         raise DataError(
@@ -120,24 +118,24 @@ def find_images(data: DataConfig) -> ImageFiles:
         elif path.is_file() and format_of(path.name):
             found = _in_list(path, data)
         else:
-            problem = "is no folder and no file of a table" if path.exists() else "does not exist"
+            problem = "is neither a folder nor a file of a table" if path.exists() else "does not exist"
             raise DataError(
-                f"data.path {problem}. Received: {path}. Give a folder with a sub-directory of images for each class, "
+                f"data.path {problem}. Received: {path}. Give a folder with one subfolder of images per class, "
                 f"or a table, such as a CSV file, with the columns path and {data.label}."
             )
     except PermissionError as error:
-        raise DataError(f"data.path may not be read: {error}. Grant read permission, or run as its owner.") from None
+        raise DataError(f"data.path is not readable: {error}. Grant read permission, or run as its owner.") from None
     if len(found.classes) < 2:
         classes = ", ".join(f"{name} ({number} images)" for name, number in found.classes.items()) or "no image"
         raise DataError(
-            f"Images of at least two classes are needed. Received: {classes} in {path}. Give a folder with a "
-            f"sub-directory of images ({', '.join(SUFFIXES)}) for each class."
+            f"Images of at least two classes are needed. Received: {classes} in {path}. Give a folder with "
+            f"one subfolder of images ({', '.join(SUFFIXES)}) per class."
         )
     return found
 
 
 def fingerprint(data: DataConfig) -> str:
-    """Return what the cache goes by: it changes with the names, sizes, times and labels of the files.
+    """Return the key for the cache, which changes with the names, sizes, times and labels of the files.
 
     Args:
         data: the section of the config.
@@ -157,7 +155,7 @@ def file_state(path: str) -> tuple[int, int] | None:
     """Return size in bytes and time in nanoseconds, which change with a file's content.
 
     Args:
-        path: The path of the file; None is returned where there is none.
+        path: The path of the file. None is returned if it does not exist.
     """
     try:
         status = os.stat(path)
@@ -167,7 +165,7 @@ def file_state(path: str) -> tuple[int, int] | None:
 
 
 def read_file(path: str) -> bytes:
-    """Return all of a file, with one copy less than Python's buffers make.
+    """Return the content of a file, with one copy less than Python's buffers.
 
     Args:
         path: The path of the file.
@@ -177,19 +175,19 @@ def read_file(path: str) -> bytes:
 
 
 def read_unchanged(path: str, content_hash: str, name: str) -> bytes:
-    """Return all of a file that was looked into before.
+    """Return the content of a file that was examined before.
 
     Args:
         path: The path of the file.
-        content_hash: the SHA-256 that it had then, in hexadecimal.
+        content_hash: Its SHA-256 at that time, in hexadecimal.
         name: The name of the file, for people.
 
     Raises:
-        DataError: it was changed.
+        DataError: the file was changed.
     """
     content = read_file(path)
     if hashlib.sha256(content).hexdigest() != content_hash:
-        raise DataError(f"{name} was changed while it was read. Run again when nothing writes there.")
+        raise DataError(f"{name} was changed while it was read. Run again when nothing writes to it.")
     return content
 
 
@@ -197,13 +195,13 @@ def readable(name: str) -> str:
     """Return a file's name as valid Unicode.
 
     Args:
-        name: The name of a file; Linux takes any bytes for one.
+        name: The name of a file, which may be any bytes on Linux.
     """
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "replace")
 
 
 def _newest_span(path: Path) -> Path:
-    """Return a path with {SPAN} filled in by the highest number that there is."""
+    """Return a path with {SPAN} replaced by the highest existing number."""
     part = next((part for part in path.parts if "{" in part), None)
     if part is None or path.exists():
         return path
@@ -233,16 +231,16 @@ def _in_folder(root: Path) -> ImageFiles:
     classes: dict[str, list[str]] = {}
 
     def warn(circle: str) -> None:
-        warnings.append(f"{readable(circle)} is a link to a folder that it lies in, and is left alone.")
+        warnings.append(f"{readable(circle)} is a link to a folder that contains it, and is ignored.")
 
     above = os.path.join(root, "")
     for path in pictures_below(root, on_circle=warn):
         name = readable(path.removeprefix(above))
         folder, _, rest = name.partition(os.sep)
         if not rest:
-            broken.append(BrokenFile(name, "it is in no class: it lies beside the sub-directories of the classes"))
+            broken.append(BrokenFile(name, "it has no class: it is next to the subfolders of the classes"))
             continue
-        label = unicodedata.normalize("NFC", folder)  # macOS writes é as two characters
+        label = unicodedata.normalize("NFC", folder)  # macOS stores é as two characters
         files.append(ImageFile(path, name, label))
         classes.setdefault(label, []).append(rest)
     _check_not_nested(root, classes)
@@ -257,7 +255,7 @@ def _in_folder(root: Path) -> ImageFiles:
 def _warn_of_single(classes: Mapping[str, list[str]]) -> Iterator[str]:
     for label, names in classes.items():
         if len(names) == 1:
-            yield f"The class {label!r} has one image: it is trained on, and no score says anything about the class."
+            yield f"The class {label!r} has one image: it is used for training, and no score covers the class."
 
 
 def _check_not_nested(root: Path, classes: Mapping[str, list[str]]) -> None:
@@ -269,8 +267,8 @@ def _check_not_nested(root: Path, classes: Mapping[str, list[str]]) -> None:
     if len(classes) > 1 and is_all_below and shared and any(len(names) > 1 for names in inner):
         first = next(iter(classes))
         raise DataError(
-            f"The classes are nested: each of {', '.join(map(repr, classes))} in {root} has the sub-directories "
-            f"{', '.join(sorted(shared)[:5])}. Received: {root}. The first level of folders gives the class. Give "
+            f"The classes are nested: each of {', '.join(map(repr, classes))} in {root} has the subfolders "
+            f"{', '.join(sorted(shared)[:5])}. Received: {root}. The first level of folders must be the classes. Give "
             f"one of them, data.path: {root / first}; or list path and class of each file in a CSV."
         )
 
@@ -294,7 +292,7 @@ def _in_list(path: Path, data: DataConfig) -> ImageFiles:
         if not label:
             broken.append(BrokenFile(name, f"its {data.label} is missing in {path.name}"))
         elif not os.path.exists(target):
-            broken.append(BrokenFile(name, f"there is no such file; {path.name} lists it"))
+            broken.append(BrokenFile(name, f"the file listed in {path.name} does not exist"))
         else:
             values = {key: column[number] for key, column in metadata.items() if column[number] is not None}
             files.setdefault((name, label), ImageFile(target, name, label, values))
@@ -306,7 +304,7 @@ def _in_list(path: Path, data: DataConfig) -> ImageFiles:
 
 
 def _metadata_columns(names: list[str], path: Path, data: DataConfig) -> list[str]:
-    """Return the columns of a list besides path and label, once all of them have been checked."""
+    """Return the checked columns of a list besides path and label."""
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(
             f"The list of images has several columns of one name. Received twice: {', '.join(twice)} in {path}. Rename "
@@ -319,7 +317,9 @@ def _metadata_columns(names: list[str], path: Path, data: DataConfig) -> list[st
                 f"{', '.join(names)} in {path}. It needs path and {data.label}; data.label names another."
             )
     if data.label in OWN_COLUMNS:
-        raise DataError(f"data.label cannot be {data.label!r}: that is known of every image. Rename the column.")
+        raise DataError(
+            f"data.label cannot be {data.label!r}: kubetfx writes a column of that name. Rename the column."
+        )
     if unknown := [name for name in data.drop if name not in names]:
         raise DataError(
             f"data.drop: the list of images has no column {unknown[0]!r}.{nearest(unknown[0], names)} "
@@ -328,8 +328,8 @@ def _metadata_columns(names: list[str], path: Path, data: DataConfig) -> list[st
     metadata = [name for name in names if name not in (PATH, data.label, *data.drop)]
     if clash := [name for name in metadata if name in (*OWN_COLUMNS, *MODEL_OUTPUTS)]:
         raise DataError(
-            f"Column {clash[0]!r} of the list has the name of something that is known of every image, or that the "
-            f"model returns. Received: {path}. Rename it, or leave it out: data.drop: [{clash[0]}]"
+            f"Column {clash[0]!r} of the list has the name of a column that kubetfx writes, or of "
+            f"an output of the model. Received: {path}. Rename it, or leave it out: data.drop: [{clash[0]}]"
         )
     return metadata
 
@@ -348,7 +348,7 @@ def _read_list(path: Path, data: DataConfig) -> pa.Table:
         return csv_file.read_whole(str(path), detect(str(path), data.csv_options), texts)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise DataError(f"The list of images cannot be read. Received: {path}, where {error}") from None
-    except DataError as error:  # it names the file, and the line
+    except DataError as error:  # the error names the file and the line
         raise DataError(f"The list of images cannot be read. Received: {error}") from None
 
 
@@ -367,6 +367,6 @@ def _values(column: pa.ChunkedArray, type_name: str, *, name: str, path: Path) -
         return column.cast(pa.int64()).to_pylist()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(
-            f"Column {name!r} of the list is neither numbers nor text in UTF-8. Received: {column.type} in {path} "
+            f"Column {name!r} of the list contains neither numbers nor UTF-8 text. Received: {column.type} in {path} "
             f"({error}). Leave it out: data.drop: [{name}]"
         ) from None

@@ -1,9 +1,7 @@
-"""A folder of images, or a list of them, as a table: a row per image, with its encoded bytes, its class, and what is
-known of it.
-
-The files are read twice. First each is looked into; what is broken is left out. Then the splits are chosen, which takes
-the hashes of all images, and the rows are read in the order of those hashes: neighbours in a file of examples are of
-any class.
+"""A folder of images, or a list of them, as a table: a row per image, with its encoded bytes, its class, and facts
+about it. The files are read twice. First each is inspected, and broken ones are left out. Then the splits are chosen
+from the hashes of all images, and the rows are read in the order of those hashes, so that the classes are mixed within
+a file of examples.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,13 +27,13 @@ if TYPE_CHECKING:
     from kubetfx.components.data.image_inspection import ImageFacts
 
 BYTES_A_SHARD = 128 * 2**20
-"""Encoded images of a file of examples, over all splits, about."""
+"""Approximate bytes of encoded images in a file of examples, over all splits."""
 IMAGES_A_SHARD = 10_000
 ROWS_A_BLOCK = 256
 BYTES_A_BLOCK = 2**24
-"""What is gathered before it is handed to the writer."""
+"""Bytes that are gathered before they are passed to the writer."""
 
-_REASON = "the encoded picture; no statistics are computed of it"
+_REASON = "the encoded picture; no statistics are computed for it"
 _FACTS: Mapping[str, CellType] = {
     "brightness": "float",
     "channels": "int64",
@@ -50,20 +48,20 @@ _FACTS: Mapping[str, CellType] = {
 
 @dataclass(frozen=True)
 class Image:
-    """A file that can be used."""
+    """A usable file."""
 
     file: ImageFile
     facts: "ImageFacts"
 
 
 class ImageFolderReader(ExampleReader):
-    """Reads the images that `data.path` names, each of which is in the split that its content says."""
+    """Reads the images at `data.path`, and assigns each to a split by its content."""
 
     unit = "image"
-    compression = "none"  # encoded images hardly get smaller
+    compression = "none"  # encoded images are hardly compressible
 
     def __init__(self, data: DataConfig) -> None:
-        """Find nothing yet.
+        """Set up the reader; nothing is read yet.
 
         Args:
             data: the section of the config.
@@ -71,14 +69,14 @@ class ImageFolderReader(ExampleReader):
         self._data = data
 
     def files(self) -> None:
-        """None: folders of classes are no glob."""
+        """Return None: folders of classes are not a glob."""
 
     def fingerprint(self) -> str:
-        """Of names, sizes, times and classes."""
+        """Return a fingerprint of names, sizes, times and classes."""
         return image_files.fingerprint(self._data)
 
     def open(self, splits: Mapping[str, int], run: Run) -> Source:
-        """Look into each file, and choose the splits."""
+        """Inspect each file, and choose the splits."""
         label = self._data.label
         found = image_files.find_images(self._data)
         images, broken = _look_into(found, self._data, run)
@@ -88,7 +86,7 @@ class ImageFolderReader(ExampleReader):
         if len(by_class) < 2:
             raise DataError(
                 "Without the broken files there are fewer than two classes. Received: "
-                f"{', '.join(by_class) or 'none'}. Mend the files: {broken[0].name}, {broken[0].reason}."
+                f"{', '.join(by_class) or 'none'}. Fix the files: {broken[0].name}, {broken[0].reason}."
             )
         chosen = assign_splits(by_class, {name: number / sum(splits.values()) for name, number in splits.items()})
         report = _report(images, broken, chosen, found)
@@ -122,10 +120,10 @@ def _look_into(found: ImageFiles, data: DataConfig, run: Run) -> tuple[list[Imag
 
 @dataclass(frozen=True)
 class _Shard:
-    """Images of a file of examples per split."""
+    """The images of one file of examples per split."""
 
     rows: pa.RecordBatch
-    """Of each, all columns but the bytes."""
+    """All columns of each image except the bytes."""
     paths: Sequence[str]
     splits: np.ndarray
     """(rows,) int64."""
@@ -140,7 +138,7 @@ def _read(shard: _Shard) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
 
 
 def _parts(rows: pa.RecordBatch, *, most: int, most_bytes: int) -> Iterator[slice]:
-    """Neighbouring images, so many at most, and about so many encoded bytes."""
+    """Yield consecutive images, up to a number of images and about a number of encoded bytes."""
     start = num_bytes = 0
     for number, size in enumerate(rows.column("num_bytes").to_pylist()):
         if num_bytes > most_bytes or number - start == most:
@@ -151,15 +149,15 @@ def _parts(rows: pa.RecordBatch, *, most: int, most_bytes: int) -> Iterator[slic
 
 
 def rows_of(images: Sequence[Image], metadata_types: Mapping[str, CellType], *, label: str) -> pa.RecordBatch:
-    """Make a table of what is known of images.
+    """Make a table of facts about images.
 
     Args:
-        images: in the order of the rows.
+        images: The images in the order of the rows.
         metadata_types: The metadata types of the other columns of a list.
-        label: name of the label's column.
+        label: The name of the label's column.
 
     Returns:
-        A row for each image, with all columns of the examples but the bytes.
+        A row for each image, with all columns of the examples except the bytes.
     """
     types = {**_FACTS, image_files.PATH: "string", label: "string", **metadata_types}
     values: dict[str, list[Any]] = {name: [getattr(image.facts, name) for image in images] for name in _FACTS}
@@ -175,10 +173,10 @@ def profile_of(rows: pa.RecordBatch, metadata_types: Mapping[str, CellType], *, 
     Args:
         rows: The rows of `rows_of`.
         metadata_types: The metadata types of the other columns of a list.
-        label: name of the label's column.
+        label: The name of the label's column.
 
     Returns:
-        The columns in the order of the rows', and the one of the encoded pictures.
+        The columns in the order of `rows`, and then the column of the encoded pictures.
     """
     columns = []
     for field in rows.schema:

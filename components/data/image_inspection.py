@@ -1,6 +1,6 @@
-"""What is in an image file, or why it cannot be used.
+"""Inspects image files: facts about each, or why it cannot be used.
 
-Whether a file can be decoded is asked of the decoder that training and serving use (models/columns/image/decoding.py).
+Files are decoded by the decoder of training and serving (models/columns/image/decoding.py).
 """
 
 import hashlib
@@ -21,33 +21,35 @@ from kubetfx.models.columns.image.decoding import decode
 
 _ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)
-"""Exif orientations in which width and height change places."""
+"""Exif orientations that swap width and height."""
 _ENOUGH_PIXELS = 16
-"""Pixels of an edge that tell the brightness as well as all do."""
+"""Number of pixels along an edge that give the brightness as well as all pixels."""
 _ENOUGH_IN_A_ROW = 256
-"""Pixels of a picture's rows and columns, in the mean, that are looked at; float32 adds so many without rounding."""
+"""Number of pixels along rows and columns, on average, that are examined; float32 adds this many without rounding."""
 _TOO_LARGE_BYTES = 2**29
-"""Decoded, of a JPEG: TensorFlow decodes it at a part of its size, and not whole."""
+"""Decoded size of a JPEG, which TensorFlow decodes at a fraction of its size."""
 _LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601."""
 _SKIPPED_SEGMENTS = frozenset((0xC4, 0xDB, 0xDD, 0xE0, *range(0xE2, 0xF0), 0xFE))
-"""For a JPEG file: tables, comments, and what applications leave, but 0xE1, where Exif is."""
+"""Markers of a JPEG file before the frame header: tables, comments and application segments, except 0xE1, which holds
+Exif.
+"""
 _FRAME_HEADERS = frozenset((0xC0, 0xC1, 0xC2))
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
-"""By number of components."""
+"""Pillow's mode by number of components."""
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 _WRAPPING = re.compile(r"^(\{\{.*?\}\} ?|Paddings: )|\s*\[Op:.*\]$")
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of an image."""
+    """Facts about an image."""
 
     width: int
-    """As it is shown: after the orientation of Exif."""
+    """Width as displayed, after the Exif orientation."""
     height: int
     channels: int
-    """As stored: 1 for grey, 3 for colours and palettes, 4 for CMYK and where there is transparency."""
+    """Channels as stored: 1 for grey, 3 for colours and palettes, 4 for CMYK and for images with transparency."""
     format: str
     """`jpeg`, `png`, `bmp`, `gif` or `webp`."""
     brightness: float
@@ -64,17 +66,17 @@ class ImageFacts:
 
 
 def inspect(content: bytes, *, max_pixels: int) -> ImageFacts:
-    """Look at the bytes of a file, and decode them.
+    """Inspect the bytes of a file, and decode them.
 
     Args:
-        content: the bytes.
-        max_pixels: a larger picture is refused, by what its header says, before it is decoded.
+        content: The bytes.
+        max_pixels: Maximum number of pixels; a picture whose header says more is refused before it is decoded.
 
     Returns:
-        What is known of it.
+        The facts.
 
     Raises:
-        ValueError: it cannot be used; the message says why.
+        ValueError: the file cannot be used; the message says why.
     """
     (found,) = inspect_all([content], max_pixels=max_pixels)
     if isinstance(found, str):
@@ -83,14 +85,14 @@ def inspect(content: bytes, *, max_pixels: int) -> ImageFacts:
 
 
 def inspect_all(contents: Sequence[bytes], *, max_pixels: int) -> list[ImageFacts | str]:
-    """Look at the bytes of files, and decode them, several at a time.
+    """Inspect the bytes of files, and decode them, several at a time.
 
     Args:
-        contents: of each file.
-        max_pixels: a larger picture is refused, by what its header says, before it is decoded.
+        contents: The bytes of each file.
+        max_pixels: Maximum number of pixels; a picture whose header says more is refused before it is decoded.
 
     Returns:
-        What is known of each, or why it cannot be used.
+        The facts about each, or why it cannot be used.
     """
     found: list[ImageFacts | str] = []
     positions: defaultdict[_Decoding, list[int]] = defaultdict(list)
@@ -113,7 +115,7 @@ def inspect_all(contents: Sequence[bytes], *, max_pixels: int) -> list[ImageFact
 
 
 def _before_decoding(content: bytes, *, max_pixels: int) -> tuple[ImageFacts, bool]:
-    """Return what is known of a file by its header and its bytes, and whether it is CMYK."""
+    """Return the facts that a file's header and bytes give, and whether it is CMYK."""
     if not content:
         raise ValueError("it is empty: 0 bytes")
     width, height, mode, kind = _header(content)
@@ -126,12 +128,12 @@ def _before_decoding(content: bytes, *, max_pixels: int) -> tuple[ImageFacts, bo
 
 
 def _header(content: bytes) -> tuple[int, int, str, str]:
-    """Width, height, Pillow's mode and the format."""
+    """Return width, height, Pillow's mode and the format."""
     return _plain_jpeg_header(content) or _header_by_pillow(content)
 
 
 def _plain_jpeg_header(content: bytes) -> tuple[int, int, str, str] | None:
-    """Of a JPEG file without Exif, in a tenth of the time that Pillow takes; None for all others.
+    """Return the header of a JPEG file without Exif, in a tenth of Pillow's time; None for all others.
 
     ITU-T T.81, B.1.1 and B.2.2: segments of a marker and a length, of which the frame header is one.
     """
@@ -157,8 +159,8 @@ def _header_by_pillow(content: bytes) -> tuple[int, int, str, str]:
         pixels = re.search(r"\d+", str(error))
         raise ValueError(f"it has {int(pixels[0]):,} pixels, and was not decoded" if pixels else str(error)) from None
     except UnidentifiedImageError:
-        raise ValueError("it is no JPEG, PNG, BMP, GIF or WebP file, whatever its name says") from None
-    except Exception as error:  # whatever a damaged file makes of Pillow's parsers
+        raise ValueError("it is not a JPEG, PNG, BMP, GIF or WebP file, whatever its name says") from None
+    except Exception as error:  # a damaged file can raise anything in Pillow's parsers
         raise ValueError(f"its header is damaged: {error}") from None
     width, height = image.size
     if orientation in _SIDEWAYS:
@@ -172,12 +174,13 @@ def _channels(mode: str) -> int:
 
 @dataclass(frozen=True)
 class _Decoding:
-    """How pictures are decoded to be checked."""
+    """How pictures are decoded for the check."""
 
     max_pixels: int
     jpeg: tuple[int, int] | None = None
-    """Channels, and the part of the size that is decoded: 2, 4 or 8 for a half, a quarter or an eighth, which cost a
-    fraction of the time, and a damaged file still fails. None for other formats."""
+    """Channels, and the divisor of the decoded size: 2, 4 or 8, which takes a fraction of the time and still fails for
+    a damaged file. None for other formats.
+    """
 
     def decode(self, content: tf.Tensor) -> tf.Tensor:
         """Return (height, width, channels) uint8."""
@@ -196,7 +199,7 @@ def _decoding_of(facts: ImageFacts, *, is_cmyk: bool, max_pixels: int) -> _Decod
 
 
 def _brightness(contents: Sequence[bytes], decoding: _Decoding) -> list[float | str]:
-    """Mean luma of pictures, or why one cannot be decoded."""
+    """Return the mean luma of pictures, or why one cannot be decoded."""
     try:
         lumas = _graph(decoding)(tf.constant(contents, tf.string)).numpy()
         return [round(float(luma) / 255, 6) for luma in lumas]
@@ -212,7 +215,7 @@ _lock = threading.Lock()
 
 
 def _graph(decoding: _Decoding) -> Any:
-    """From bytes (batch,) to the mean luma of each, traced once a process."""
+    """Return the graph from bytes (batch,) to the mean luma of each, traced once per process."""
     with _lock:
         if decoding not in _graphs:
 
@@ -231,7 +234,7 @@ def _graph(decoding: _Decoding) -> Any:
 
 
 def _mean_luma(pixels: tf.Tensor) -> tf.Tensor:
-    """Of some pixels in rows and columns, where there are many."""
+    """Return the mean luma of a picture, from some of its pixels if there are many."""
     size = tf.cast(tf.shape(pixels)[0] * tf.shape(pixels)[1], tf.float32)
     step = tf.maximum(tf.cast(tf.math.ceil(tf.sqrt(size) / _ENOUGH_IN_A_ROW), tf.int32), 1)
     means = tf.reduce_mean(tf.cast(pixels[::step, ::step], tf.float32), axis=[0, 1])
@@ -239,7 +242,7 @@ def _mean_luma(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def _in_words(error: tf.errors.OpError) -> str:
-    """Return what TensorFlow says, without where in the graph and in our code it was."""
+    """Return TensorFlow's message without the location in the graph and the code."""
     message = str(error.message).partition("\n\t [[")[0].rpartition("\n\n")[2]
     message = _WRAPPING.sub("", message).strip().rstrip(".")
     if "jpeg::Uncompress" in message:

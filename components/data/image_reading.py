@@ -1,6 +1,6 @@
 """Reading image files: several at a time, with a reason for each that cannot be used.
 
-What is in one is components/data/image_inspection.py's to say.
+components/data/image_inspection.py looks into one.
 """
 
 import functools
@@ -22,20 +22,20 @@ from kubetfx.tables.files import TableFiles
 
 FILES_AT_A_TIME = 128
 BYTES_AT_A_TIME = 16 * 2**20
-"""Files that a thread or a worker of Beam is handed, and about what it has in memory of them, at a time."""
+"""Number of files per thread or Beam worker at a time, and about the bytes of them in memory."""
 BROKEN_SHOWN = 10
 
 
 def look_into(paths: Sequence[str], run: Run, *, max_pixels: int) -> list[ImageFacts | str]:
-    """Look into files, several at a time.
+    """Inspect files, several at a time.
 
     Args:
         paths: The paths of the files.
-        run: does the work.
-        max_pixels: a larger picture is refused.
+        run: Executes the work.
+        max_pixels: Maximum number of pixels of a picture.
 
     Returns:
-        What is in each, or the reason why it cannot be used.
+        The facts about each, or the reason why it cannot be used.
     """
     parts = [paths[start : start + FILES_AT_A_TIME] for start in range(0, len(paths), FILES_AT_A_TIME)]
     look = functools.partial(_look_into_part, max_pixels=max_pixels)
@@ -43,7 +43,7 @@ def look_into(paths: Sequence[str], run: Run, *, max_pixels: int) -> list[ImageF
 
 
 def _look_into_part(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts | str]:
-    """Look into some of the files in a thread: decoding releases the interpreter's lock."""
+    """Inspect some of the files in a thread: decoding releases the interpreter's lock."""
     found: dict[int, ImageFacts | str] = {}
     contents: dict[int, bytes] = {}
     num_bytes = 0
@@ -60,15 +60,15 @@ def _look_into_part(paths: Sequence[str], *, max_pixels: int) -> list[ImageFacts
 
 
 def check_broken(broken: Sequence[BrokenFile], *, num_files: int, data: DataConfig) -> None:
-    """Check that few enough of the files are broken.
+    """Check that not too many files are broken.
 
     Args:
-        broken: the files that cannot be used.
-        num_files: number of all files.
-        data: says how many may be broken.
+        broken: The files that cannot be used.
+        num_files: The number of all files.
+        data: The section with the allowed share.
 
     Raises:
-        AnomaliesError: too many are; its message lists some.
+        AnomaliesError: too many are broken; the message lists some.
     """
     if len(broken) <= data.max_broken_fraction * num_files:
         return
@@ -76,44 +76,44 @@ def check_broken(broken: Sequence[BrokenFile], *, num_files: int, data: DataConf
     more = f"\n  and {len(broken) - BROKEN_SHOWN:,} more" if len(broken) > BROKEN_SHOWN else ""
     raise AnomaliesError(
         f"{len(broken):,} of {num_files:,} files are broken, and data.max_broken_fraction allows "
-        f"{data.max_broken_fraction:.3g} of them:\n{shown}{more}\nMend them or take them away; or leave them out: "
+        f"{data.max_broken_fraction:.3g} of them:\n{shown}{more}\nFix them or remove them; or skip them: "
         f"data.max_broken_fraction: {min(len(broken) / num_files + 0.005, 0.99):.2g}"
     )
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a table, looked into."""
+    """The inspected pictures of a table."""
 
     facts: Mapping[str, ImageFacts]
-    """Those that can be used, by path."""
+    """The usable pictures, by path."""
 
     def read(self, names: pa.Array, *, table: str) -> pa.Array:
         """Read pictures.
 
         Args:
-            names: cells of the column.
-            table: path of the file that they are in.
+            names: The cells of the column.
+            table: The path of the file that contains them.
 
         Returns:
-            (rows,) binary, null where a picture cannot be used or none is named.
+            (rows,) binary, null if a picture cannot be used or the cell is missing.
 
         Raises:
-            DataError: a picture was changed since it was looked into.
+            DataError: a picture was changed since it was inspected.
         """
         found = self._facts_of(names, table=table)
         contents = [read_unchanged(place, facts.content_hash, place) if facts else None for place, facts in found]
         return pa.array(contents, pa.binary())
 
     def hashes(self, names: pa.Array, *, table: str) -> pa.Array:
-        """Return what tells pictures apart, whatever their files are called.
+        """Return the hashes of pictures, which do not depend on the names of their files.
 
         Args:
-            names: cells of the column.
-            table: path of the file that they are in.
+            names: The cells of the column.
+            table: The path of the file that contains them.
 
         Returns:
-            (rows,) string, null where a picture cannot be used or none is named.
+            (rows,) string, null if a picture cannot be used or the cell is missing.
         """
         found = self._facts_of(names, table=table)
         return pa.array([facts.content_hash if facts else None for _, facts in found], pa.string())
@@ -124,17 +124,17 @@ class Pictures:
 
 
 def pictures_of(column: Column, files: TableFiles, data: DataConfig, *, num_rows: int, run: Run) -> Pictures:
-    """Look into each picture of a table once.
+    """Inspect each picture of a table once.
 
     Args:
         column: The column of the pictures.
         files: the table.
-        data: says how many pixels one may have, and how many of the pictures may be broken.
+        data: The section with the maximum number of pixels and the allowed share of broken pictures.
         num_rows: The number of rows of the table.
-        run: looks into the files.
+        run: Executes the work.
 
     Returns:
-        Those that can be used; the others are logged.
+        The usable pictures; the others are logged.
 
     Raises:
         AnomaliesError: more of the pictures are broken or missing than `data.max_broken_fraction` allows.

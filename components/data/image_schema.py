@@ -1,6 +1,6 @@
-"""Ranges in the schema of a folder of images, for what is known of each.
+"""Ranges in the schema of a folder of images, for the facts about each image.
 
-With a frozen schema the ranges are what the anomaly gate holds new images against.
+With a frozen schema, the anomaly gate compares new images with these ranges.
 """
 
 from tensorflow_metadata.proto.v0 import schema_pb2
@@ -9,22 +9,22 @@ from kubetfx.artifacts import CONTENT_HASH, IMAGE_PATH
 from kubetfx.components.data import table_profile
 
 ROOM = 2
-"""New images may be so many times larger or smaller than all so far, in pixels and in bytes."""
+"""Factor by which new images may be larger or smaller than all earlier ones, in pixels and in bytes."""
 BRIGHTNESS_ROOM = 0.1
-"""And so much darker or brighter, as a share of white."""
+"""Difference by which they may be darker or brighter, as a fraction of white."""
 
 _UNIQUE = (IMAGE_PATH, CONTENT_HASH)
 
 
 def set_ranges(schema: schema_pb2.Schema, profile: table_profile.TableProfile) -> None:
-    """Write ranges into the schema of a folder of images. What it already says stays.
+    """Write ranges into the schema of a folder of images. Existing ranges stay.
 
     Args:
-        schema: The schema of what is known of each image.
-        profile: what ExampleGen found.
+        schema: The schema of the facts about each image.
+        profile: The profile of ExampleGen.
     """
     for feature in schema.feature:
-        if feature.name in _UNIQUE:  # few images have few paths, and TFDV takes them for all that there may be
+        if feature.name in _UNIQUE:  # with few images TFDV would take their paths for all possible values
             feature.ClearField("domain_info")
     kept = [domain for domain in schema.string_domain if domain.name not in _UNIQUE]
     del schema.string_domain[:]

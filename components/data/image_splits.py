@@ -1,4 +1,4 @@
-"""Which split each image belongs to, and which are copies of each other."""
+"""Assigns images to splits, and finds copies."""
 
 from bisect import bisect
 from collections import defaultdict
@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 SLACK = 0.05
-"""A class may be off its share of a split by so much before its images are counted out instead."""
+"""Deviation of a class from its share of a split above which its images are assigned by count instead."""
 
 
 def assign_splits(classes: Mapping[str, Sequence[str]], fractions: Mapping[str, float]) -> dict[str, str]:
-    """Return the split of every content, by hash and stratified (docs/decisions/0010-images.md).
+    """Return the split of every image content, by hash and stratified (docs/decisions/0010-images.md).
 
-    The hash is a number from 0 to 1, and the fractions cut that range: an image keeps its split whatever is added
-    beside it. Only where a class would be off its share by more than SLACK of its images, and by more than one image,
-    its images are counted out in the order of their hashes.
+    The hash is a number from 0 to 1, and the fractions cut that range: an image keeps its split whatever other images
+        are added. Only if a class would deviate from its share by more than SLACK of its images, and by more than one
+        image, are its images assigned by count in the order of their hashes.
 
     Args:
         classes: hashes of the contents, in hexadecimal, by class. A content that is in several counts in the first.
@@ -47,7 +47,9 @@ def _splits_of_class(hashes: Sequence[str], fractions: Mapping[str, float]) -> d
 
 
 def _quotas(number: int, fractions: Mapping[str, float]) -> dict[str, int]:
-    """Return images of a class by split: rounded by largest remainder; the first and the last split get one first."""
+    """Return the number of a class's images by split, rounded by largest remainder; the first and the last split get
+    one first.
+    """
     names = list(fractions)
     quotas = {name: int(fraction * number + 1e-9) for name, fraction in fractions.items()}
     for name in (names[0], names[-1]):
@@ -60,10 +62,10 @@ def _quotas(number: int, fractions: Mapping[str, float]) -> dict[str, int]:
 
 
 def find_copies(hashes: Mapping[str, str]) -> list[list[str]]:
-    """Return the names of files with the same content, a list each.
+    """Return lists of the names of files with the same content.
 
     Args:
-        hashes: of the contents, by name.
+        hashes: The hashes of the contents, by name.
     """
     names: defaultdict[str, list[str]] = defaultdict(list)
     for name, content_hash in hashes.items():

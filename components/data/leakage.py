@@ -153,7 +153,8 @@ class _Classes:
 
     def _mistakes(self, column: pa.Array) -> int:
         """Return rows whose class the column does not say: by the other rows with its value or, of a number, by a few
-        bounds."""
+        bounds.
+        """
         if not _is_number(column):
             return self._by_value(column.dictionary_encode("encode").indices.to_numpy().astype(np.int64))
         starts = _starts(_as_floats(column))

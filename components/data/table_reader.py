@@ -161,8 +161,10 @@ class TableReader(ExampleReader):
     def _near_copies(
         self, files: TableFiles, profile: table_profile.TableProfile, shards: Sequence[Shard], run: Run
     ) -> NearCopies | None:
-        """Return rows whose texts are nearly the same, where nothing else says what belongs together. Of a table in
-        spans each is read by itself, so there a check of the rows finds them."""
+        """Return rows whose texts are nearly the same, where nothing else says what belongs together.
+
+        Of a table in spans each is read by itself, so there a check of the rows finds them.
+        """
         config = self._data.splits
         if config.by != "row" or config.columns or config.files or files.spans:
             return None
@@ -260,7 +262,8 @@ class _ReadShard:
 
 def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
     """Yield the items, of which a thread makes the next one meanwhile: reading lets go of the interpreter, and so does
-    writing."""
+    writing.
+    """
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:

@@ -162,8 +162,9 @@ class Pass:
         return ColumnScan(name, "string" if name in self._texts else held, max_unique=self._plan.max_unique)
 
     def _readings_of(self, held: CellType, stated: Stated | None) -> list[Reading]:
-        """Return what the cells may mean: what the user says, or what they look like. Parquet says itself what is a
-        number.
+        """Return what the cells may mean: what the user says, or what they look like.
+
+        Parquet says itself what is a number.
         """
         is_text = held == "string"
         kinds = readings()

@@ -1,5 +1,6 @@
 """Counts of a column whose cells are text: of numbers, dates or whatever a column type reads, as long as the cells say
-so."""
+so.
+"""
 
 import copy
 from collections.abc import Sequence

@@ -10,8 +10,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def parquet_read() -> Iterator[None]:
-    """While it lasts, TFX's executors read our Parquet examples, as tf.Examples. TFX's own reader of Parquet hands on
-    columns that TFDV refuses, and no serialized tf.Examples (decision 16)."""
+    """While it lasts, TFX's executors read our Parquet examples, as tf.Examples.
+
+    TFX's own reader of Parquet hands on columns that TFDV refuses, and no serialized tf.Examples (decision 16).
+    """
     from tfx.components.util import tfxio_utils
 
     from kubetfx.components.data import parquet_tfxio
@@ -22,8 +24,10 @@ def parquet_read() -> Iterator[None]:
 
 @contextlib.contextmanager
 def histograms_on_arrays() -> Iterator[None]:
-    """While it lasts, TFDV's generators make their histograms on arrays. TFDV goes through a thousand quantiles of each
-    column in Python."""
+    """While it lasts, TFDV's generators make their histograms on arrays.
+
+    TFDV goes through a thousand quantiles of each column in Python.
+    """
     from tensorflow_data_validation.utils import quantiles_util
 
     from kubetfx.components.data import histograms
@@ -37,7 +41,8 @@ def histograms_on_arrays() -> Iterator[None]:
 @contextlib.contextmanager
 def exact_top_values() -> Iterator[None]:
     """While it lasts, TFDV makes generators that count the values of a column exactly where there are up to 16,384:
-    as many as it tells apart. It keeps 1,024, and counts of more are off, and others for another order of merging."""
+    as many as it tells apart. It keeps 1,024, and counts of more are off, and others for another order of merging.
+    """
     from tensorflow_data_validation.statistics import stats_impl
 
     with _replaced(stats_impl, _DEFAULT_MG_SKETCH_SIZE=stats_impl._DEFAULT_KMV_SKETCH_SIZE):

@@ -127,7 +127,8 @@ class _Codes:
 @dataclass(frozen=True)
 class _Sets:
     """How whole numbers of which a cell has several, in no order, become dimensions: a flag for each frequent one of a
-    column. 0 is none."""
+    column. 0 is none.
+    """
 
     known: Sequence[Array]
     """By column."""
@@ -280,7 +281,8 @@ def _ridge(matrix: Array, targets: Array, weights: Array) -> Array:
 
 def _logistic(dense: Array, targets: Array, row_weights: Array) -> Array:
     """The softmax has one set of weights per class; those of two classes are each other's negatives, and are fitted
-    once."""
+    once.
+    """
     from scipy import optimize, sparse
 
     is_sparse = np.count_nonzero(dense) < FEW_FILLED * dense.size

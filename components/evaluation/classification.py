@@ -37,8 +37,10 @@ class TopKAccuracy(Mean):
 
 
 class AccuracyDrop(Sums):
-    """How much accuracy a change of the images costs. Predictions are (rows, 2, classes): for the image, and for the
-    changed one."""
+    """How much accuracy a change of the images costs.
+
+    Predictions are (rows, 2, classes): for the image, and for the changed one.
+    """
 
     def terms(self, labels: Array, predictions: Array) -> Array:
         """Return whether the first is right, the second is, and 1."""
@@ -83,7 +85,8 @@ class CalibrationError(Additive):
 
     def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array:
         """See Accumulator; the state (..., 3, BINS) has rows, the sum of their probabilities, and rows that it comes
-        true in."""
+        true in.
+        """
         if predictions.shape[1] == 2:
             scores, hits = predictions[:, 1], labels == 1
         else:

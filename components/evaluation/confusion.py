@@ -20,7 +20,8 @@ class ClassScores:
 
 class ConfusionMatrix(Additive):
     """Rows by their class and by the class that the model names, (..., classes, classes): a row of the matrix is a true
-    class, a column a predicted one. Rows of a class that the model does not know are left out."""
+    class, a column a predicted one. Rows of a class that the model does not know are left out.
+    """
 
     def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array:
         """See metric.Accumulator."""

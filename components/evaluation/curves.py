@@ -136,8 +136,10 @@ def _steps(probabilities: Array) -> Array:
 
 @cache
 def _step_of_bucket() -> Array:
-    """Return the last threshold that is not above the left end of each bucket; the first bucket has no left end. The
-    highest threshold, 1 + epsilon, lets nothing through."""
+    """Return the last threshold that is not above the left end of each bucket; the first bucket has no left end.
+
+    The highest threshold, 1 + epsilon, lets nothing through.
+    """
     inner = np.arange(1, THRESHOLDS - 1) / (THRESHOLDS - 1)
     thresholds = np.concatenate([[-_EPSILON], inner, [1 + _EPSILON]]) + _EPSILON
     left_ends = np.concatenate([[-np.inf], np.arange(_BUCKETS) / _BUCKETS, [np.inf]])

@@ -133,8 +133,9 @@ def _remove(source: ObjectPath, versions: Sequence[int], target: Path) -> None:
 
 @contextlib.contextmanager
 def _out_of_sight(target: Path) -> Iterator[Path]:
-    """Provide a folder for what comes or goes, which is removed. Servers take no notice of it, for its name is no
-    number.
+    """Provide a folder for what comes or goes, which is removed.
+
+    Servers take no notice of it, for its name is no number.
     """
     aside = target / ".mirroring"
     shutil.rmtree(aside, ignore_errors=True)  # what is left of a mirror that was killed

@@ -79,7 +79,8 @@ class Comparison:
     @property
     def has_other_data(self) -> bool:
         """Whether the metrics are of other rows, so that a difference need not be the model's: by what is known of the
-        rows, since fingerprints hang on the time of the files."""
+        rows, since fingerprints hang on the time of the files.
+        """
         first, second = (side.facts.data if side.facts else None for side in (self.first, self.second))
         if first is None or second is None or first.sampled_rows != second.sampled_rows:
             return False

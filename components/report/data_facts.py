@@ -250,8 +250,11 @@ def _histogram(statistics: Any, edges: Sequence[float]) -> list[float]:
 
 
 def _comparable(statistics: Any, edges: Sequence[float]) -> Sequence[tuple[float, float, float]]:
-    """Return buckets of a number. Those of integers in a narrow range are taken apart into values: where such a bucket
-    begins and ends depends on the range, and would make distributions differ that are the same."""
+    """Return buckets of a number.
+
+    Those of integers in a narrow range are taken apart into values: where such a bucket begins and ends depends on the
+    range, and would make distributions differ that are the same.
+    """
     buckets = buckets_of(statistics)
     if statistics.type != statistics_pb2.FeatureNameStatistics.INT or not edges or edges[0] % 1 != 0.5:
         return buckets

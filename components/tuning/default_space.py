@@ -1,5 +1,6 @@
 """The space of a search that names none: what matters most for the kind of the model, around the values of the config,
-as far as the data has a use for it."""
+as far as the data has a use for it.
+"""
 
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import TrainingConfig

@@ -125,8 +125,9 @@ class Trials:
         return value
 
     def _sections(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the custom config of the Trainer with other settings. A trial is trained by one process, whole or
-        again.
+        """Return the custom config of the Trainer with other settings.
+
+        A trial is trained by one process, whole or again.
         """
         fixed = {"training.distribution": None, "training.checkpoint_directory": None}
         return with_settings(self._job.custom_config, {**settings, **fixed})

@@ -1,5 +1,7 @@
-"""A process of a search: `python -m kubetfx.components.tuning.tuning_process JOB INDEX`. It runs trials until there are
-enough."""
+"""A process of a search: `python -m kubetfx.components.tuning.tuning_process JOB INDEX`.
+
+It runs trials until there are enough.
+"""
 
 import os
 import pickle

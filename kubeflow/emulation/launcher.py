@@ -179,8 +179,11 @@ def _run(task: Launch, result: TaskResult, run_command: RunCommand) -> int:
 
 
 def _collect(task: Launch, document: Mapping[str, Any], result: TaskResult, metadata: RunMetadata) -> None:
-    """Read the ExecutorOutput. A field that the launcher does not know is an error, and of several artifacts the first
-    counts; the log's place is the launcher's own."""
+    """Read the ExecutorOutput.
+
+    A field that the launcher does not know is an error, and of several artifacts the first counts; the log's place is
+    the launcher's own.
+    """
     path = Path(document["outputs"]["outputFile"])
     output = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if unknown := set(output) - {"artifacts", "parameterValues", "taskStatusMessage"}:

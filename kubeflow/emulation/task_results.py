@@ -195,8 +195,9 @@ class LoopResult:
         return [artifact for iteration in self._collected(key) for artifact in iteration.runtime_artifacts(key)]
 
     def _collected(self, key: str) -> list[DagResult]:
-        """Return the iterations. Without any, the driver takes the loop for a nested DAG, and looks for the task in
-        it.
+        """Return the iterations.
+
+        Without any, the driver takes the loop for a nested DAG, and looks for the task in it.
         """
         if not self.iterations:
             raise CompileError(

@@ -147,8 +147,9 @@ class BeamConfig(Section):
 
     @property
     def command_line(self) -> list[str]:
-        """All options in the form of Beam's command line; references to variables stay unresolved. Empty if all are
-        defaults.
+        """All options in the form of Beam's command line; references to variables stay unresolved.
+
+        Empty if all are defaults.
         """
         found = [*self._reached_by(), *_as_arguments(self.options), *self.arguments]
         if self.runner == "DirectRunner" and not found:

@@ -10,9 +10,11 @@ from kubetfx.config.section import Section
 
 
 class CrossValidationConfig(Section):
-    """All rows are cut into folds. Each fold is held out once, while a model is trained from scratch on the other rows.
-    The mean of a metric over the folds is itself a metric, whose name has the prefix `cross_validated_`, for example
-    cross_validated_auc; a threshold can bound it.
+    """All rows are cut into folds.
+
+    Each fold is held out once, while a model is trained from scratch on the other rows. The mean of a metric over the
+    folds is itself a metric, whose name has the prefix `cross_validated_`, for example cross_validated_auc; a threshold
+    can bound it.
     """
 
     folds: int = Field(5, ge=2, le=1_000)

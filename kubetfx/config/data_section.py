@@ -42,8 +42,10 @@ both.
 
 
 class Splits(Section):
-    """The size of each split, and the rule that assigns rows to splits. By default it is a hash of the row's values, so
-    that new rows do not move old ones to another split; copies of a row are spread over the splits.
+    """The size of each split, and the rule that assigns rows to splits.
+
+    By default it is a hash of the row's values, so that new rows do not move old ones to another split; copies of a row
+    are spread over the splits.
     """
 
     train: float = Field(0.7, ge=0.001, lt=1)
@@ -363,8 +365,9 @@ class DataConfig(Section):
 
 
 class FeaturesConfig(Section):
-    """How columns become features. The type and the number of distinct values decide for columns that are not named
-    here.
+    """How columns become features.
+
+    The type and the number of distinct values decide for columns that are not named here.
     """
 
     numeric: tuple[str, ...] = ()

@@ -32,7 +32,8 @@ def override(document: dict[str, Any], dotted: str, value: Any) -> None:
 
     Args:
         document: The document of sections by name, which is changed.
-        dotted: The key. value: The new value.
+        dotted: The key.
+        value: The new value.
 
     Raises:
         ConfigError: the key is malformed, or a key on the way holds a value that has no keys.

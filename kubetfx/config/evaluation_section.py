@@ -67,7 +67,8 @@ class Bounds(Section):
         """Explain what is wrong with a bound that no model can satisfy.
 
         Args:
-            lowest: The lowest possible value of the metric. highest: The highest possible value.
+            lowest: The lowest possible value of the metric.
+            highest: The highest possible value.
 
         Returns:
             None if nothing is wrong.
@@ -107,8 +108,10 @@ def problem_of(bound: Bounds, metric: Description) -> str | None:
 
 
 class RobustnessConfig(Section):
-    """Changes to the images of the evaluation split. The loss of accuracy by each change is a metric, named `drop_`
-    plus the name and strength of the change, for example drop_blur_1.5; a threshold can bound it.
+    """Changes to the images of the evaluation split.
+
+    The loss of accuracy by each change is a metric, named `drop_` plus the name and strength of the change, for example
+    drop_blur_1.5; a threshold can bound it.
     """
 
     noise: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()

@@ -31,8 +31,9 @@ def describe_faults(error: ValidationError, root: type[BaseModel]) -> list[str]:
 
 
 def _by_path(errors: Sequence[ErrorDetails]) -> dict[str, list[ErrorDetails]]:
-    """Return faults by dotted path. A value may be wrong in several ways; if a part of it is wrong, only that part is
-    reported.
+    """Return faults by dotted path.
+
+    A value may be wrong in several ways; if a part of it is wrong, only that part is reported.
     """
     paths: dict[str, list[ErrorDetails]] = {}
     for error in errors:
@@ -71,7 +72,7 @@ def _fields_at(location: Sequence[str | int], root: type[BaseModel]) -> list[str
 
 
 def kind_of(value: object) -> str:
-    """Describe the kind of a YAML value for people, for example `a list`.
+    """Return the kind of a YAML value for people, for example `a list`.
 
     Args:
         value: The value as the YAML parser returns it.

@@ -320,8 +320,10 @@ class KubeflowConfig(Section):
         yield from ((f"resources.{name}", self.of_component(name)) for name in self.resources)
 
     def own_settings(self, component: str) -> TaskConfig | None:
-        """Return the entry of a component in `resources`, or None. A step of a cross-validation fold uses the entry of
-        the step that it mirrors, FoldTrainer that of Trainer; the Tuner, which trains, uses that of Trainer too.
+        """Return the entry of a component in `resources`, or None.
+
+        A step of a cross-validation fold uses the entry of the step that it mirrors, FoldTrainer that of Trainer; the
+        Tuner, which trains, uses that of Trainer too.
 
         Args:
             component: id of its node.

@@ -1,6 +1,7 @@
-"""The metrics that kubetfx knows: name, label, direction and range of each. Descriptions are data. The config is
-checked against them, and reports take their words from them, without NumPy. The accumulator of a metric is in
-components/evaluation, under the same name.
+"""The metrics that kubetfx knows: name, label, direction and range of each.
+
+Descriptions are data. The config is checked against them, and reports take their words from them, without NumPy. The
+accumulator of a metric is in components/evaluation, under the same name.
 """
 
 import math

@@ -15,8 +15,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentationConfig(Section):
-    """How images are changed at random in training, each time anew. A served model does not change images. 0 turns a
-    change off.
+    """How images are changed at random in training, each time anew.
+
+    A served model does not change images. 0 turns a change off.
     """
 
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"

@@ -28,8 +28,9 @@ class ColumnBounds(Section):
 
 
 class MonitoringConfig(Section):
-    """What `kubetfx monitor` checks in a log of requests; it exits with code 3 if a bound is exceeded. Changing this
-    section does not retrain the model.
+    """What `kubetfx monitor` checks in a log of requests; it exits with code 3 if a bound is exceeded.
+
+    Changing this section does not retrain the model.
     """
 
     requests: str | None = None

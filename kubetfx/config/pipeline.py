@@ -206,9 +206,8 @@ class PipelineConfig(Section):
         if (time := folds.time_column(self.data.splits)) is not None:
             raise ValueError(
                 "model.ensemble: folds averages models that each know almost all rows, but the models of folds "
-                f"by time know only older rows. Received: folds by the column {time!r}. Give a number of networks, such "
-                f"as "
-                "model.ensemble: 5, or make folds by a group"
+                f"by time know only older rows. Received: folds by the column {time!r}. Give a number of networks, "
+                "such as model.ensemble: 5, or make folds by a group"
             )
         return self
 

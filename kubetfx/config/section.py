@@ -27,8 +27,9 @@ class Section(BaseModel):
 
     @property
     def changed(self) -> frozenset[str]:
-        """Keys whose value differs from the default. A node that reads its section cannot see which keys the file
-        contained.
+        """Keys whose value differs from the default.
+
+        A node that reads its section cannot see which keys the file contained.
         """
         fields = type(self).model_fields.items()
         return frozenset(name for name, field in fields if getattr(self, name) != field.get_default())
@@ -38,7 +39,8 @@ def nearest(name: str, candidates: Sequence[str]) -> str:
     """Return ` Did you mean 'x'?` for the candidate most similar to a name; empty if none is similar.
 
     Args:
-        name: The name that was written. candidates: The names that could have been meant.
+        name: The name that was written.
+        candidates: The names that could have been meant.
     """
     lowered = {candidate.lower(): candidate for candidate in candidates}
     matches = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)

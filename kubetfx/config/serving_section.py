@@ -9,9 +9,10 @@ from kubetfx.config.section import Name, Section
 
 
 class EndpointConfig(Section):
-    """The server that watches the push directory. With one, a push is verified: the server must report the version
-    AVAILABLE, and its answers for rows of the evaluation split over REST and gRPC must match the offline
-    predictions.
+    """The server that watches the push directory.
+
+    With one, a push is verified: the server must report the version AVAILABLE, and its answers for rows of the
+    evaluation split over REST and gRPC must match the offline predictions.
     """
 
     rest: Annotated[str, Field(pattern=r"^https?://[^/\s]+(/\S*)?$")] | None = None
@@ -54,8 +55,9 @@ STABLE = "stable"
 
 
 class CanaryConfig(Section):
-    """Labels of versions: a verified push gets the label `canary`, and a promotion gives it the label `stable`. Clients
-    request a label: /v1/models/NAME/labels/stable.
+    """Labels of versions: a verified push gets the label `canary`, and a promotion gives it the label `stable`.
+
+    Clients request a label: /v1/models/NAME/labels/stable.
     """
 
     label: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] = "canary"

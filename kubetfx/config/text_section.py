@@ -13,8 +13,10 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TextCleaningConfig(Section):
-    """How a text is cleaned before it is split into tokens, in training and in the served model alike. Characters are
-    always decomposed (Unicode's form NFKD), so that all spellings of a character are equal."""
+    """How a text is cleaned before it is split into tokens, in training and in the served model alike.
+
+    Characters are always decomposed (Unicode's form NFKD), so that all spellings of a character are equal.
+    """
 
     lower_case: bool = True
     """`Good` and `good` become the same word."""
@@ -56,8 +58,9 @@ class TextFineTuneConfig(Section):
 
 
 class TextAugmentationConfig(Section):
-    """How texts are changed at random in training, each time differently. A served model does not change texts. 0 turns
-    a change off.
+    """How texts are changed at random in training, each time differently.
+
+    A served model does not change texts. 0 turns a change off.
     """
 
     drop: Share = 0

@@ -10,8 +10,9 @@ from kubetfx.config.section import Section
 
 
 class TrackingConfig(Section):
-    """Runs are sent to MLflow with parameters, metrics, report and model. A server that is down does not delay a run:
-    what could not be sent waits in the workspace until the next run.
+    """Runs are sent to MLflow with parameters, metrics, report and model.
+
+    A server that is down does not delay a run: what could not be sent waits in the workspace until the next run.
     """
 
     mlflow: Annotated[str, Field(min_length=1)]

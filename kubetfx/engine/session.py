@@ -1,5 +1,6 @@
 """An engine for the length of a run: its command line with the values of references, the code for its workers, and one
-look at it before the first job."""
+look at it before the first job.
+"""
 
 import functools
 from collections.abc import Callable, Iterable, Sequence

@@ -34,7 +34,8 @@ class _RowGroups(ABC):
     @abstractmethod
     def num_bytes(self) -> list[int]:
         """About the bytes of each row group, found without reading any; one for the whole file if it has to be read
-        from its beginning."""
+        from its beginning.
+        """
 
     @abstractmethod
     def batches(

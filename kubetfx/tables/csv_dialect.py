@@ -165,7 +165,6 @@ class Dialect:
         Args:
             cells: with lone surrogates for bytes that are not of the encoding.
         """
-
         text = io.StringIO()
         quote = self.quote or '"'
         csv.writer(text, delimiter=self.delimiter, quotechar=quote, lineterminator="").writerow(cells)
@@ -281,8 +280,10 @@ class _Transcoded(io.RawIOBase):
             raise not_decoded(self._path, self._dialect.encoding, error, offset=offset) from None
 
     def _rows_of(self, lines: Iterator[str]) -> Iterator[str]:
-        """Yield the lines but for those to skip and comments, their quotes doubled. A line within quotes is part of a
-        cell, however it begins."""
+        """Yield the lines but for those to skip and comments, their quotes doubled.
+
+        A line within quotes is part of a cell, however it begins.
+        """
         comment = self._dialect.comment
         is_quoted = False
         for number, line in enumerate(lines):

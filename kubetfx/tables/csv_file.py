@@ -216,7 +216,8 @@ class CsvTable(TextTable):
 
     def _rows_within(self, cell: str, position: int) -> int:
         """Return the rows that the lines of a cell would be, if its quotes were none; 0 if some would not be one, or if
-        the user says what a quote is."""
+        the user says what a quote is.
+        """
         if not self.dialect.quote or self.dialect.quote_is_stated or "\n" not in cell:
             return 0
         before, after = position, len(self.names) - 1 - position
@@ -344,8 +345,9 @@ def read_whole(path: str, dialect: Dialect, types: Mapping[str, pa.DataType]) ->
 
 
 def _explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes: int) -> DataError:
-    """Return where a file that Arrow refused is wrong. This reads the file slowly, and is exact about lines inside
-    quotes.
+    """Return where a file that Arrow refused is wrong.
+
+    This reads the file slowly, and is exact about lines inside quotes.
     """
     csv.field_size_limit(sys.maxsize)
     num_lines = 0  # before the row

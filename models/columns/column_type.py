@@ -1,5 +1,7 @@
-"""What a column type is. A type speaks for all of its columns at once: the graph has the same few operations for five
-columns as for two thousand, in Transform, in training and in serving.
+"""What a column type is.
+
+A type speaks for all of its columns at once: the graph has the same few operations for five columns as for two
+thousand, in Transform, in training and in serving.
 
 Nothing here imports TensorFlow, and the types that kubetfx has import it in the methods that need it: SchemaGen and
 the check before a run only choose.

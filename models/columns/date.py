@@ -36,8 +36,10 @@ MAX_PAIRED = 8
 
 
 class Date(ColumnType):
-    """Dates, times of day and points in time, which are text in the table and in requests. One in ISO 8601, or in the
-    column's own format, is understood; any other text counts as missing."""
+    """Dates, times of day and points in time, which are text in the table and in requests.
+
+    One in ISO 8601, or in the column's own format, is understood; any other text counts as missing.
+    """
 
     tag = "date"
     words = "date"
@@ -76,7 +78,8 @@ class Date(ColumnType):
     ) -> "dict[str, tf.Tensor]":
         """`dates`, (batch, any) float32: a standard score of each column and of the time between each two, the sine and
         cosine of what varies of month, weekday and hour, and a 1 for each missing cell of columns that had one in
-        training. Where a cell is missing, the others are 0."""
+        training. Where a cell is missing, the others are 0.
+        """
         import tensorflow as tf
 
         times, is_known = _times(inputs, columns)
@@ -126,8 +129,10 @@ def _pairs(number: int) -> Any:
 
 
 def _times(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "tuple[tf.Tensor, tf.Tensor]":
-    """Return (batch, columns) int64 microseconds since 1970, and whether a cell is a date. Strings are only looked at
-    as often as there are formats, however many columns there are."""
+    """Return (batch, columns) int64 microseconds since 1970, and whether a cell is a date.
+
+    Strings are only looked at as often as there are formats, however many columns there are.
+    """
     import tensorflow as tf
 
     cells = concatenated(inputs, columns, "string")

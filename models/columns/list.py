@@ -25,8 +25,10 @@ _NO_VALUE = "="
 
 
 class List(ColumnType):
-    """Lists of values, in no order. An empty one and a missing one are the same: no value. A value that training never
-    saw counts for nothing."""
+    """Lists of values, in no order.
+
+    An empty one and a missing one are the same: no value. A value that training never saw counts for nothing.
+    """
 
     tag = "list"
     words = "list of categories"
@@ -66,7 +68,8 @@ class List(ColumnType):
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":
         """`list_flags`, (batch, values of all columns that have few) float32; and `list_values`, (batch, other columns,
-        length) int64: numbers of a vocabulary from 1 on, 0 where there is no value."""
+        length) int64: numbers of a vocabulary from 1 on, 0 where there is no value.
+        """
         import tensorflow as tf
 
         few = [column for column in columns if _flags(column)]

@@ -47,7 +47,9 @@ class ListCells(Reading):
 
     def may_be(self, first: pa.StringArray) -> bool:
         """If one of the separators makes lists of the cells: they are of different lengths, and have values in common.
-        Sentences, names and addresses are not."""
+
+        Sentences, names and addresses are not.
+        """
         cells = first.drop_null()
         in_brackets = cells.filter(pc.match_substring_regex(cells, _IN_BRACKETS))
         self._in_brackets = in_brackets[0].as_py() if 2 * len(in_brackets) > len(cells) else None

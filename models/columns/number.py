@@ -58,7 +58,8 @@ class Number(ColumnType):
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":
         """`numeric`, (batch, columns + those of them with missing cells in training) float32: standard scores, 0 where
-        missing, and a 1 for each missing cell."""
+        missing, and a 1 for each missing cell.
+        """
         import tensorflow as tf
 
         numbers = _numbers(inputs, columns)

@@ -157,8 +157,11 @@ class NumberCells(Reading):
                 self._placeholder = cells.filter(stood_in)[0].as_py()
 
     def merge(self, later: Self, *, rows_before: int) -> Self | None:
-        """Return numbers of both. As a whole, cells behind the first decimal number are read as decimal ones, too:
-        zeros at their beginning mean nothing there, but where they are spelled unusually."""
+        """Return numbers of both.
+
+        As a whole, cells behind the first decimal number are read as decimal ones, too: zeros at their beginning mean
+        nothing there, but where they are spelled unusually.
+        """
         super().merge(later, rows_before=rows_before)
         was_whole = self._is_whole or not later._began_whole
         again = self.fresh() if later._zero is not None and not was_whole else None

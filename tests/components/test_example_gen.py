@@ -410,7 +410,7 @@ def test_split_without_a_row_is_refused(tmp_path):
     [
         (
             {"column": "part"},
-            r"Let cells of 'part' name it; or do without it: train: 0\.75, validation: 0 and eval: 0\.25",
+            r"Let cells of 'part' name it; or omit it: train: 0\.75, validation: 0 and eval: 0\.25",
             {"train": 0.75, "validation": 0, "eval": 0.25},
         ),
         ({"by": "group", "column": "part"}, "or split by a column with more values than part", {"column": "i"}),

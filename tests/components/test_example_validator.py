@@ -116,7 +116,7 @@ def test_rows_are_looked_into_in_every_way(tmp_path, arguments):
     ]  # fmt: skip
     assert found["train", "logwage", "warn", "leakage"].problem == (
         "Leakage: 'logwage' alone predicts the label: 99.97% of the variance of its ranks (300 rows). Leave out what "
-        "is not known yet when the model is asked, data.drop: [logwage]; or let it pass, "
+        "out what is not yet known at prediction time, data.drop: [logwage]; or let it pass, "
         "validation.features: {logwage: ignore}."
     )
     assert found["train", whole, "warn", None].problem == "Shares of the splits: The split 'eval' has 40.0%."

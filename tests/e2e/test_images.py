@@ -166,7 +166,7 @@ def test_broken_files_stop_the_run_with_exit_code_3(project, first):
         broken.unlink()
 
     assert stopped.exit_code == 3
-    assert "1/broken.png: it is no JPEG, PNG, BMP, GIF or WebP file" in stopped.stderr
+    assert "1/broken.png: it is not a JPEG, PNG, BMP, GIF or WebP" in stopped.stderr
 
 
 def test_mistakes_are_shown(project, first, tmp_path):

@@ -36,7 +36,7 @@ def test_page_of_the_images_has_classes_broken_files_and_copies(tmp_path):
     counts = json.loads((tmp_path / "out" / IMAGE_NOTES).read_text())["classes"]["cat"]
     assert f"| cat | {counts['train']} | {counts['validation']} | {counts['eval']} |" in lines
     assert any(line.startswith("| a\\|b \\<i\\> |") for line in lines)
-    assert "| cat/no\\*picture.png | it is no JPEG, PNG, BMP, GIF or WebP file, whatever its name says |" in lines
+    assert "| cat/no\\*picture.png | it is not a JPEG, PNG, BMP, GIF or WebP file, whatever its name says |" in lines
     assert any("1 images are exact copies of others" in line for line in lines)
     assert any("The class 'emu' has no image" in line for line in lines)
 

@@ -169,7 +169,8 @@ def _pixels_in(head: tf.Tensor) -> list[Callable[[], tf.Tensor]]:
 
 def _gif_pixels(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
     """Of the screen or of the first frame, whichever has more: a frame may be larger than the screen. -1: there is no
-    frame."""
+    frame.
+    """
     start = _gif_frame(tf.io.decode_raw(content, tf.uint8))
     frame = _bytes(content, tf.maximum(start, 0), 10)
     pixels = tf.maximum(_little(head[6:8]) * _little(head[8:10]), _little(frame[5:7]) * _little(frame[7:9]))
@@ -213,7 +214,8 @@ def _gif_palette_bytes(flags: tf.Tensor) -> tf.Tensor:
 
 def _after_sub_blocks(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """Return where a chain of blocks ends that each begin with their size; past the file's end if it is cut short,
-    negative if it has too many."""
+    negative if it has too many.
+    """
     size = _at(data, start)  # of all blocks but the last, as encoders have it
     is_other = tf.concat([tf.not_equal(tf.cast(data[start :: size + 1], tf.int32), size), [True]], axis=0)
     (end,) = tf.while_loop(

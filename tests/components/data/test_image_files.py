@@ -107,7 +107,7 @@ def test_link_in_a_circle_is_left_alone_and_other_links_are_followed(tmp_path):
     found = found_in(tmp_path / "data")
 
     assert found.classes == {"cat": 2, "dog": 4}
-    assert any("cat/back is a link to a folder that it lies in" in warning for warning in found.warnings)
+    assert any("cat/back is a link to a folder that contains it, and" in warning for warning in found.warnings)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
@@ -146,7 +146,7 @@ def test_row_without_label_and_file_that_is_missing_are_broken(tmp_path):
 
     assert {(file.name, file.reason) for file in found.broken} == {
         ("cat/001.png", "its label is missing in images.csv"),
-        ("dog/gone.png", "there is no such file; images.csv lists it"),
+        ("dog/gone.png", "the file listed in images.csv does not exist"),
         ("row 5 of images.csv", "its path is missing"),
     }
 
@@ -192,7 +192,7 @@ def test_path_that_is_not_there_or_no_list_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"data\.path does not exist"):
         found_in(tmp_path / "nowhere")
     (tmp_path / "list.xlsx").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"is no folder and no file of a table"):
+    with pytest.raises(DataError, match=r"is neither a folder nor a file of a table"):
         found_in(tmp_path / "list.xlsx")
 
 

@@ -170,7 +170,7 @@ def test_copies_are_on_one_side_and_reported(tmp_path):
     assert report["conflicts"] == [["cat/021.png", "dog/wrong.png"]]
     lines = "\n".join(report_warnings(report))
     assert "21 images are exact copies of others, such as cat/000.png and cat/copy-0.png" in lines
-    assert "1 images stand under several labels, the first as cat/021.png and dog/wrong.png" in lines
+    assert "1 images have several labels, the first cat/021.png and dog/wrong.png" in lines
 
 
 def test_broken_files_are_listed_with_their_reason_and_left_out(tmp_path):
@@ -193,7 +193,7 @@ def test_broken_files_are_listed_with_their_reason_and_left_out(tmp_path):
     found = reasons(examples)
     assert set(found) == {*bad, "dog/self.png"}
     assert found["cat/cut.jpg"] == "it cannot be decoded: the JPEG data is damaged, or ends too early"
-    assert found["cat/text.png"] == "it is no JPEG, PNG, BMP, GIF or WebP file, whatever its name says"
+    assert found["cat/text.png"] == "it is not a JPEG, PNG, BMP, GIF or WebP file, whatever its name says"
     assert found["dog/empty.jpg"] == "it is empty: 0 bytes"
     assert "Invalid PNG data" in found["dog/cut.png"]
     assert "symbolic links" in found["dog/self.png"]
@@ -290,7 +290,7 @@ def test_empty_class_and_link_in_a_circle_are_reported(tmp_path):
     assert len(rows_of(examples)) == 20
     lines = "\n".join(report_warnings(report_of(examples)))
     assert "The class 'emu' has no image, and is left out." in lines
-    assert "cat/back is a link to a folder that it lies in" in lines
+    assert "cat/back is a link to a folder that contains it, and" in lines
 
 
 def test_nested_classes_end_the_component(tmp_path):
@@ -311,7 +311,7 @@ def test_row_without_label_and_file_that_is_missing_are_left_out(tmp_path):
     assert len(rows_of(examples)) == 18
     assert reasons(examples) == {
         "cat/009.png": "its label is missing in list.csv",
-        "dog/gone.png": "there is no such file; list.csv lists it",
+        "dog/gone.png": "the file listed in list.csv does not exist",
         "row 21 of list.csv": "its path is missing",
     }
     with pytest.raises(AnomaliesError, match=r"3 of 21 files are broken"):
@@ -331,7 +331,7 @@ def test_class_whose_files_are_all_broken_ends_the_component(tmp_path):
     for path in (root / "dog").iterdir():
         path.write_bytes(b"no picture")
 
-    with pytest.raises(DataError, match=r"fewer than two classes\. Received: cat\. Mend the files: dog/000\.png"):
+    with pytest.raises(DataError, match=r"fewer than two classes\. Received: cat\. Fix the files: dog/000\.png"):
         run_executor(root, tmp_path / "out", max_broken_fraction=0.9)
 
 
