@@ -73,7 +73,7 @@ class Result:
 
     tables: str
     figure: float
-    """What is held against the bound."""
+    """What is compared with the bound."""
 
 
 def write_files(folder: Path, number: int, *, edge: int = EDGE) -> list[Path]:
@@ -419,7 +419,7 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def _milliseconds_in_turn(*calls: Callable[[], Any]) -> list[float]:
-    """Return the median of each, called one after the other again and again, so that what else runs delays them
+    """Return the median of each, called one after the other repeatedly, so that what else runs delays them
     alike.
     """
     for call in calls * 10:

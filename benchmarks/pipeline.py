@@ -151,7 +151,7 @@ def kubetfx_config(work: Work) -> dict[str, Any]:
             "splits": {"train": TRAIN / 10, "validation": VALIDATION / 10, "eval": EVAL / 10},
         },
         "features": {
-            "numeric": [] if work.name == "counts" else work.numeric,  # counts are to be found out
+            "numeric": [] if work.name == "counts" else work.numeric,  # counts are to be found
             "categorical": work.categorical,
             "vocabulary_size": 10_000,  # the peers have a vocabulary for every category, however many values it has
             "category_rows": 1,

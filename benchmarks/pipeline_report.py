@@ -240,7 +240,7 @@ CAUSES = {
     "generators as they are, by threads or Beam",
     "Transform": "describing Beam's pipeline, rows through Beam, decoding; TFX as taught has an analyzer per column: "
     "all numbers are one tensor, the analysis is carried out on row groups in one pass, and nothing is materialised",
-    "Trainer": "the network itself; tf.data shuffled single rows: indices are shuffled, features lie in memory",
+    "Trainer": "the network itself; tf.data shuffled single rows: indices are shuffled, features are in memory",
     "TableExampleGen": "Beam's pipeline and a second scan of the table; TFX as taught parses rows in Python: Arrow "
     "from the file to Parquet",
     "Report": "no node of TFX's: the report of the run, of a sample of the rows",

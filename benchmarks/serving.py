@@ -2,7 +2,7 @@
 
     python -m benchmarks.serving SAVED_MODEL [--row JSON] [--seconds 5] [--soak-requests 200000 --soak-swaps 50]
 
-Load comes from a second process (benchmarks/load.py). What each peer is stands at the top of its file.
+Load comes from a second process (benchmarks/load.py). The top of each peer's file says what it is.
 """
 
 import argparse

@@ -373,7 +373,7 @@ def schedule_command(  # noqa: PLR0913, PLR0917 - the options of a command
     overrides: Overrides = None,
     format: FormatOption = "human",
 ) -> None:
-    """Run the pipeline on Kubeflow Pipelines again and again; the same name replaces the schedule before it."""
+    """Run the pipeline on Kubeflow Pipelines repeatedly; the same name replaces the schedule before it."""
     output = open_output(format)
     output.begin("Loading")
     from kubetfx.kubeflow.kfp_connection import Connection

@@ -42,7 +42,7 @@ class Output(Console):
 
         Args:
             message: what is wrong, what was received, and what to do; further lines are details.
-            exit_code: that the command is going to end with.
+            exit_code: that the command will end with.
             details: more keys of the JSON document.
         """
         self.end()

@@ -126,7 +126,7 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Start anew, and replace an output of another input or model.")
+        bool, typer.Option("--force", help="Start again, and replace an output of another input or model.")
     ] = False,
     overrides: Overrides = None,
     format: FormatOption = "human",

@@ -176,7 +176,7 @@ def _words(baseline: Baseline, features: Features) -> str:
 
 
 def _notes(outcome: Outcome, found: list[Check], features: Features) -> Iterator[str]:
-    """Yield what whoever reads the metrics has to know."""
+    """Yield notes for readers of the metrics."""
     if features.weight:
         yield f"Metrics are weighted: each row counts as often as its {features.weight!r} says."
     metrics = outcome.values[OVERALL][CANDIDATE]
@@ -274,7 +274,7 @@ def _features(schemas: list[types.Artifact]) -> Features:
 class Evaluator(Component, base_beam_component.BaseBeamComponent):
     """Metrics of the candidate on the evaluation split, and whether it may be pushed.
 
-    `golden_rows` is the number of the rows that a server is going to be asked for, or more where `golden_share` of all
+    `golden_rows` is the number of the rows that a server will be asked for, or more where `golden_share` of all
     rows are more; `metrics_digest` is that of the modules of the user's own metrics, so that an edit is not taken from
     the cache.
     """

@@ -72,7 +72,7 @@ def _add_odd_cells(anomalies: anomalies_pb2.Anomalies, path: path_pb2.Path, said
 def _parts(
     statistics: statistics_pb2.DatasetFeatureStatisticsList, schema: schema_pb2.Schema
 ) -> Iterator[tuple[statistics_pb2.DatasetFeatureStatisticsList, schema_pb2.Schema]]:
-    """Yield statistics and schema of some columns each. What is said of the whole table stands in every part."""
+    """Yield statistics and schema of some columns each. What is said of the whole table is in every part."""
     (dataset,) = statistics.datasets
     in_schema = {feature.name: feature for feature in schema.feature}
     in_statistics = {feature.path.step[0]: feature for feature in dataset.features}

@@ -1,4 +1,4 @@
-"""FoldEnsemble: the models of all folds of cross-validation as one, in the place of a Trainer's.
+"""FoldEnsemble: the models of all folds of cross-validation as one, instead of a Trainer's.
 
 No fold has seen a row of the evaluation split, so what is measured there holds for the mean of them as for any model.
 """

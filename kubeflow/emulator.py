@@ -44,7 +44,7 @@ class Emulator:
 
     Args:
         package: to run.
-        root: folder in the place of `/` in the launcher's paths. It also holds the cache and ML Metadata's store, which
+        root: folder instead of `/` in the launcher's paths. It also holds the cache and ML Metadata's store, which
             all runs share.
         run_id: names the run's folder. Ids of later runs must sort behind it.
         run_command: runs a container's command.
@@ -77,7 +77,7 @@ class Emulator:
         """Run every task whose conditions hold.
 
         Args:
-            arguments: values of run parameters by name, in the place of the package's defaults.
+            arguments: values of run parameters by name, instead of the package's defaults.
 
         Raises:
             TaskFailedError: a task failed; exit handlers have run.

@@ -54,7 +54,7 @@ class ExecutorInput:
         """Read the document.
 
         Args:
-            text: JSON, as the launcher puts it in the place of the placeholder `{{$}}`.
+            text: JSON, as the launcher puts it instead of the placeholder `{{$}}`.
 
         Returns:
             The document.
@@ -86,7 +86,7 @@ def local_path(uri: str, root: Path | None = None) -> Path:
 
     Args:
         uri: of the artifact.
-        root: folder in the place of `/`. Default: that of the environment, in a task.
+        root: folder instead of `/`. Default: that of the environment, in a task.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:

@@ -203,7 +203,7 @@ def quiet() -> Iterator[None]:
 
 
 class _LoginPageError(Exception):
-    """A web page came in place of the API's answer."""
+    """A web page came instead of the API's answer."""
 
 
 class _Client(kfp.Client):

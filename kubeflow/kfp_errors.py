@@ -18,13 +18,13 @@ _AUTHENTICATE = (
 
 
 def login_page(host: str) -> str:
-    """Return the message for a web page that came in place of the API's answer.
+    """Return the message for a web page that came instead of the API's answer.
 
     Args:
         host: URL of the server.
     """
     return (
-        f"Kubeflow Pipelines wants a login. Received: a web page in place of an answer, from {host}. "
+        f"Kubeflow Pipelines wants a login. Received: a web page instead of an answer, from {host}. "
         f"{_AUTHENTICATE} If {host} is the dashboard, its API is usually at {host}/pipeline."
     )
 

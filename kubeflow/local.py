@@ -228,7 +228,7 @@ def docker_command(
         environment: variables of the container.
         image: to run.
         name: The name of the container.
-        root: folder in the place of `/` in the launcher's paths.
+        root: folder instead of `/` in the launcher's paths.
         folders: to mount at the same paths; for a glob, the folder before its first wildcard.
         user: number of the user, and of the group after a colon. Default: those of this process.
     """

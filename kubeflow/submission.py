@@ -40,7 +40,7 @@ def submit(
         config: The config of the pipeline, what `load_config` takes, or the path of a compiled package.
         host: URL of Kubeflow Pipelines. Default: KF_PIPELINES_ENDPOINT, then the service in the cluster around, then
             the cluster of kubectl's context.
-        connection: in place of `host`, where a namespace, credentials or a certificate are needed as well.
+        connection: instead of `host`, where a namespace, credentials or a certificate are needed as well.
         parameters: run parameters, as a mapping or as texts `name=value`.
         options: name of the run, experiment, pipeline root, and the service account of the pods.
         wait: follow the run to its end.
@@ -87,7 +87,7 @@ def schedule(
     options: RunOptions = RunOptions(),  # noqa: B008 - it is frozen
     progress: Progress = silent,
 ) -> Schedule:
-    """Upload a pipeline to Kubeflow Pipelines, and run it again and again; a schedule of the same name is replaced.
+    """Upload a pipeline to Kubeflow Pipelines, and run it repeatedly; a schedule of the same name is replaced.
 
     With the section `retrain` the first task of each run decides whether there is a reason for the others.
 

@@ -242,7 +242,7 @@ class _TaskRun:
         return metadata
 
     def _with_uris(self, text: str) -> str:
-        """Return the text of a property with the URI of each artifact in place of its path in this container."""
+        """Return the text of a property with the URI of each artifact instead of its path in this container."""
         known: list[RuntimeArtifact] = [
             *self._input.outputs.values(),
             *(artifact for artifacts in self._input.inputs.values() for artifact in artifacts),

@@ -64,7 +64,7 @@ class NodeDescription:
     """Source by name of module."""
     parameters: dict[str, RunParameter] = field(default_factory=dict)
     looks_outside: bool = False
-    """Whether it depends on something besides its inputs: on what is served, or on what an Importer imports anew."""
+    """Whether it depends on something besides its inputs: on what is served, or on what an Importer imports again."""
     final_status: str | None = None
     """Exec property of an exit handler that receives how the pipeline ended."""
 

@@ -80,7 +80,7 @@ def _environment(shared: Shared) -> dict[str, str]:
 
 
 def _train(api: KubernetesApi, job: TeamJob, distribution: DistributionConfig, shared: Shared) -> None:
-    """Follow a job to its end. A JobSet and a RayJob start a team anew by themselves; of others, a new one is made."""
+    """Follow a job to its end. A JobSet and a RayJob start a team again by themselves; of others, a new one is made."""
 
     def run(number: int) -> Death | None:
         team = Team(api, replace(job, name=f"{job.name}-{number}"), distribution, shared)

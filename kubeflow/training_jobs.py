@@ -156,7 +156,7 @@ def _is_of_the_config(volume: Document) -> bool:
     if "emptyDir" in volume:
         return name not in _LAUNCHER_VOLUMES and not name.endswith(_SCRATCH)
     tokens = [source for source in volume.get("projected", {}).get("sources", ()) if "serviceAccountToken" in source]
-    return not tokens  # which Kubernetes, or the cloud's webhook, adds to each pod anew
+    return not tokens  # which Kubernetes, or the cloud's webhook, adds to each pod again
 
 
 def tf_job(job: TeamJob) -> list[Document]:

@@ -90,7 +90,7 @@ def system_type(kind: str) -> _SystemType:
 
 
 def failed(kind: str, error: Exception) -> _Content:
-    """Return what is shown in place of a page that could not be drawn.
+    """Return what is shown instead of a page that could not be drawn.
 
     Args:
         kind: The kind of the page.

@@ -153,7 +153,7 @@ def report(event: Event) -> None:
 
 
 def without_empty_lines(progress: Progress) -> Progress:
-    """Return a callable as it is; in the place of `print`, one that prints only events that have a text.
+    """Return a callable as it is; instead of `print`, one that prints only events that have a text.
 
     Args:
         progress: as whoever calls us gave it.

@@ -26,7 +26,7 @@ _CONNECT_SECONDS = 5.0
 _ATTEMPTS = 3
 """Tries of each request to S3; a refused connection is reported after about a second."""
 _READ_ATTEMPTS = 7
-"""Tries of a request that reads an object, for half a minute: stores refuse readers for a while where many read."""
+"""Tries of a request that reads an object, for half a minute: stores refuse readers temporarily where many read."""
 GCS_RETRY_SECONDS = 10
 """Time for which Google's client tries again."""
 GCS_READ_RETRY_SECONDS = 60
@@ -86,7 +86,7 @@ class ObjectPath:
         return bool(self._info().is_file)
 
     def is_dir(self) -> bool:
-        """Return whether an object is in it. Some stores remember an emptied folder for a while."""
+        """Return whether an object is in it. Some stores remember an emptied folder temporarily."""
         return self._info().type.name == "Directory"
 
     def info(self) -> ObjectInfo:
@@ -403,7 +403,7 @@ def _store(scheme: str) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _connect(scheme: str, bucket: str, variables: tuple[tuple[str, str], ...], *, is_reading: bool) -> Any:
-    """Arrow's file system for a bucket. The variables are those of `environment`: after a change it connects anew."""
+    """Arrow's file system for a bucket. The variables are those of `environment`: after a change it connects again."""
     if scheme == "s3":
         return _connect_to_s3(bucket, attempts=_READ_ATTEMPTS if is_reading else _ATTEMPTS)
     return _connect_to_gcs(GCS_READ_RETRY_SECONDS if is_reading else GCS_RETRY_SECONDS)

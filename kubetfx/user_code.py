@@ -21,7 +21,7 @@ _folders: set[Path] = set()
 
 @contextlib.contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """Let modules in a folder be imported, and read them anew if they were imported before.
+    """Let modules in a folder be imported, and read them again if they were imported before.
 
     The folder comes last on the path: nothing in it takes the place of an installed package.
 

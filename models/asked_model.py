@@ -36,7 +36,7 @@ class AskedModel:
         Args:
             path: folder of the SavedModel.
             optimize_graph: whether to; for a thousand columns it takes seconds, which many rows are worth.
-            with_raw_columns: whether `outputs_of_columns` is going to be called.
+            with_raw_columns: whether `outputs_of_columns` will be called.
 
         Raises:
             ValueError: kubetfx did not export it.

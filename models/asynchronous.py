@@ -25,7 +25,7 @@ from kubetfx.models.training_rows import TrainingRows
 ROWS = "rows"
 """Folder below the job's that has a folder per worker; and the name of a worker's in its working directory."""
 FILES = 16
-"""Files of each worker: their order is drawn anew in each epoch, and that of rows within a buffer."""
+"""Files of each worker: their order is drawn again in each epoch, and that of rows within a buffer."""
 BUFFER_ROWS = 100_000
 SAMPLE_ROWS = 10_000
 """Training rows whose loss is measured after each epoch."""
@@ -179,7 +179,7 @@ class WorkerRows(TrainingRows):
         Args:
             batch_size: rows of a batch.
             seed: not used.
-            epochs: not used: a worker goes through its rows again and again.
+            epochs: not used: a worker goes through its rows repeatedly.
             first_step: not used.
         """
         assert isinstance(self.team, AsynchronousTeam)

@@ -25,7 +25,7 @@ BLOCK_ROWS = 65_536
 BLOCK_CELLS = 2**23
 """Rows of a row group at most, and fewer where there are many columns: memory is bounded by a block."""
 BLOCK_BYTES = 2**26
-"""A row group ends after so many bytes, about: pictures are large."""
+"""A row group ends after this many bytes, about: pictures are large."""
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def files_in(*places: str | Path) -> list[str]:
     if others:
         raise DataError(
             "These examples are no Parquet files: another ExampleGen wrote them, or an earlier version of kubetfx, "
-            f"as tf.Examples. Received: {others[0]} in {folders[0]}. Run the pipeline again: they are written anew."
+            f"as tf.Examples. Received: {others[0]} in {folders[0]}. Run the pipeline again: they are written again."
         )
     return [str(path) for path in entries]
 

@@ -50,7 +50,7 @@ TRANSFORM_COLUMNS = "transform_columns"
 """Signature of the preprocessing alone, whose inputs are those of models/raw_inputs.py."""
 
 NETWORK = "network"
-"""Signature of the bare network, by which serving's preprocessing can be held against that of training."""
+"""Signature of the bare network, by which serving's preprocessing can be compared with that of training."""
 
 CLASSIFY_METHOD = "tensorflow/serving/classify"
 REGRESS_METHOD = "tensorflow/serving/regress"

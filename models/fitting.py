@@ -1,6 +1,6 @@
 """Fitting a model: what `model.kind` says to rows that are in reach, as often as asked and with any settings.
 
-models/training.py fits once and exports; a search for better settings fits again and again, with rows that it has
+models/training.py fits once and exports; a search for better settings fits repeatedly, with rows that it has
 loaded once. Which network, and which features, is the model module's (models/network.py or the user's own); what only
 images have is models/columns/image/'s.
 """

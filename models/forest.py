@@ -18,7 +18,7 @@ BITS = 32
 BLOCK = 1024
 """Rows that go through the trees together, at most."""
 WALKED_ROWS = 4
-"""Up to so many rows go from node to node, one after the other: that takes less than tests and nodes of 32 rows."""
+"""Up to this many rows go from node to node, one after the other: that takes less than tests and nodes of 32 rows."""
 STEPS = 4
 """Nodes on the way of a row that one turn of a loop leads along."""
 BLOCK_WORDS = 2**22

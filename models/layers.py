@@ -17,7 +17,7 @@ QUANTILE_ROWS = 50_000
 
 
 class FittedLayer(keras.layers.Layer):
-    """A layer with weights that are found out from training rows, and not learned.
+    """A layer with weights that are found from training rows, and not learned.
 
     Args:
         feature: name of the feature that it takes.

@@ -1,6 +1,6 @@
 """The network: what the column types encode, side by side, then hidden layers and the output for the label.
 
-A module of the user's (`model.module`) has `preprocessing_fn` and `build_model` in place of these.
+A module of the user's (`model.module`) has `preprocessing_fn` and `build_model` instead of these.
 """
 
 import math

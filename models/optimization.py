@@ -93,7 +93,7 @@ def own_loss(training: TrainingConfig) -> Loss | None:
 
 
 def own_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
-    """Return the user's callbacks, made anew.
+    """Return new instances of the user's callbacks.
 
     Args:
         training: the section of the config.

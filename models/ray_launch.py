@@ -170,7 +170,7 @@ class Starter:
         self._socket = socket.socket()
 
     def address(self, job: str) -> str:
-        """Choose where the process is going to listen.
+        """Choose where the process will listen.
 
         Args:
             job: file of the job.

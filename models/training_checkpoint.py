@@ -24,7 +24,7 @@ from kubetfx.models.team import Team
 
 STATE = "state.npz"
 _ATTRIBUTES = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
-"""What early stopping and the learning-rate schedule count; they start anew with each phase."""
+"""What early stopping and the learning-rate schedule count; they start again with each phase."""
 _WEIGHTS = ("best_weights", "weights")
 """What early stopping keeps, and AveragedWeights between a validation and the next epoch."""
 
@@ -128,7 +128,7 @@ class Checkpoint(keras.callbacks.Callback):
         return progress
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """The other callbacks have begun anew by now."""
+        """The other callbacks have begun again by now."""
         if self._restored is None:
             return
         for number, callback in enumerate(self._others):

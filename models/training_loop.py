@@ -1,6 +1,6 @@
 """The one training loop: epochs of steps, validation after each, and Keras' callbacks around them.
 
-Keras' own `fit` fetches a batch per call, builds its iterators anew and cannot begin in the middle of an epoch. Here
+Keras' own `fit` fetches a batch per call, builds its iterators again and cannot begin in the middle of an epoch. Here
 the model says how several steps become one call (`train_steps`), and an epoch may begin at any of its steps.
 """
 
@@ -24,7 +24,7 @@ class TrainedModel(keras.Model):
     """Who trains it."""
 
     def compile(self, *arguments: Any, **keywords: Any) -> None:
-        """Make the calls of several steps anew, besides what Keras does.
+        """Make the calls of several steps again, besides what Keras does.
 
         Args:
             arguments: Keras'.
@@ -131,7 +131,7 @@ def fit(
     Args:
         trained: a compiled model.
         batches: of all epochs, one after the other, from `first_step` of the first epoch on.
-        validation: batches of the validation split, again and again, and how many of them are one round.
+        validation: batches of the validation split, repeatedly, and how many of them are one round.
         epochs: their numbers, counted from 0.
         steps: per epoch.
         callbacks: Keras', which are called as `fit` of Keras does.

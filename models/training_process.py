@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _may_be_of_another(error: Exception) -> bool:
-    """Return whether it may have come from a process or a connection that is gone, so that a restart mends it."""
+    """Return whether it may have come from a process or a connection that is gone, so that a restart fixes it."""
     import tensorflow as tf
 
     return isinstance(error, (tf.errors.OpError, OSError))

@@ -135,7 +135,7 @@ class TrainingRows:
         return math.ceil(self.num_rows / batch_size)
 
     def validation_batches(self, batch_size: int) -> tuple[tf.data.Dataset, int]:
-        """Return batches in the order of the files, again and again.
+        """Return batches in the order of the files, repeatedly.
 
         Args:
             batch_size: rows of a batch; the last one of an epoch may have fewer.

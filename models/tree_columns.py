@@ -94,7 +94,7 @@ class Codes:
         return cls(columns, [np.unique(matrix[:, column]) for column in columns])
 
     def encode(self, matrix: np.ndarray) -> None:
-        """Put codes into a matrix in place of categories, NaN for those that training has not seen.
+        """Put codes into a matrix instead of categories, NaN for those that training has not seen.
 
         Args:
             matrix: (rows, columns), which is changed.
@@ -104,7 +104,7 @@ class Codes:
             matrix[:, column] = np.where(values[code] == matrix[:, column], code, np.nan)
 
     def decode(self, trees: Sequence[Tree]) -> list[Tree]:
-        """Put categories into the sets of trees in place of codes.
+        """Put categories into the sets of trees instead of codes.
 
         Args:
             trees: of a model that was trained on codes.

@@ -2,7 +2,7 @@
 
 A SavedModel numbers its variables. So an export writes down which weight each is, and what the weights are about: the
 columns, the vocabularies and the classes (artifacts.WEIGHTS). A vector of an embedding goes to its value, wherever a
-new vocabulary has it. What is found out from the training rows, such as the edges of bins, is that of the new rows.
+new vocabulary has it. What is found from the training rows, such as the edges of bins, is that of the new rows.
 """
 
 import hashlib
@@ -205,7 +205,7 @@ def _tokens(path: Path) -> list[bytes]:
 
 def _weights(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any, bool]]:
     """Yield the weights by a name that is the same in the next training: layers that Keras has named are numbered by
-    kind. And whether they are learned, or found out from the training rows.
+    kind. And whether they are learned, or found from the training rows.
     """
     numbers: Counter[str] = Counter()
     for layer in model.layers:

@@ -43,7 +43,7 @@ Node = TypeVar("Node", bound=BaseNode)
 class Definition:
     """The pipeline that a config describes, one method per step: each adds components and returns their outputs.
 
-    A subclass overrides a step to put a component of its own before, behind or in the place of ours; `add` takes any
+    A subclass overrides a step to put a component of its own before, behind or instead of ours; `add` takes any
     TFX component. See examples/extending/component.
     """
 

@@ -66,7 +66,7 @@ _CODE_DIGEST = "code_digest"
 
 
 def import_for_runs(config: PipelineConfig | None) -> None:
-    """Import what runs need into the process that they are going to be forked from, without using any of it.
+    """Import what runs need into the process that they will be forked from, without using any of it.
 
     Args:
         config: The config of the first run; None if it has an error: then everything is imported that some run may

@@ -210,7 +210,7 @@ def _check_module(reference: str | None, *, key: str) -> None:
     if problem:
         raise ConfigError(
             f"{key} cannot be imported. Received: {reference!r} ({problem}). "
-            "Give the import path of a module that is installed or lies beside pipeline.yaml, without .py."
+            "Give the import path of a module that is installed or is beside pipeline.yaml, without .py."
         )
 
 
@@ -262,7 +262,7 @@ def check_folder(folder: Path, *, section: str) -> None:
 
 
 def _check_reachable(endpoint: EndpointConfig) -> None:
-    """Check that a server listens, which would otherwise be found out after the training."""
+    """Check that a server listens, which would otherwise be found after the training."""
     addresses = {"rest": endpoint.rest, "grpc": endpoint.grpc}
     for key, address in addresses.items():
         if address is None or proxy_of(address):

@@ -159,14 +159,14 @@ def _verify(config: PipelineConfig, version: int, *, by: str) -> None:
     except PushError as error:
         if version in push_directory.versions(config.push_path):  # nobody answered: it is not to be seen unverified
             push_directory.hold_back(config.push_path, version)
-        said = f"{error} It waits as before; approve it again once that is mended."
+        said = f"{error} It waits as before; approve it again once that is fixed."
         withdrawn = Event(kind="withdrawn", at=run_record.now(), by=by, reason=str(error))
         push_directory.note(config.push_path, version, withdrawn)
         raise PushError(said) from error
 
 
 def _publish(config: PipelineConfig, version: int) -> None:
-    """Write the report of the run anew, which says what happened to its version; it may be gone."""
+    """Write the report of the run again, which says what happened to its version; it may be gone."""
     from kubetfx.pipeline.lineage import find_run
 
     record = find_run(config, version)

@@ -1,4 +1,4 @@
-"""`kubetfx watch`: one process that decides, again and again, whether the pipeline is to be run, and runs it."""
+"""`kubetfx watch`: one process that decides, repeatedly, whether the pipeline is to be run, and runs it."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -63,7 +63,7 @@ def write_config(
         settings: other keys of the section `data`, for a table; they are written too.
 
     Returns:
-        What a person should know of the label and of columns that are left out, a sentence each.
+        Notes on the label and of columns that are left out, a sentence each.
 
     Raises:
         UsageError: the file exists or cannot be written, a table comes without a label, or images come with one.
@@ -275,7 +275,7 @@ def _thresholds(values: pa.ChunkedArray, task: Task) -> list[str]:
         largest = counts.field("values")[int(share.argmax())].as_py()
         lines = [f"    # Always saying {in_one_line(str(largest))} is right for {share.max():.3f} of the rows."]
         if share.max() >= _RARE:
-            lines.append("    # The rest is rare: for auc or f1, in place of accuracy, that counts as much.")
+            lines.append("    # The rest is rare: for auc or f1, instead of accuracy, that counts as much.")
         return [*lines, "    accuracy: {better_than_baseline: true, worse_by_at_most: 0.01}"]
     numbers = values.to_numpy().astype(float)
     error = float(np.abs(numbers - np.median(numbers)).mean())
@@ -311,7 +311,7 @@ def _render_images(place: str, *, shown_path: str) -> str:
         "",
         "model:",
         f"  image_size: {_image_size(found.files)}  # pixels that each is resized to",
-        "  # backbone: EfficientNetB0  # in place of a small network: one that has seen a million photographs",
+        "  # backbone: EfficientNetB0  # instead of a small network: one that has seen a million photographs",
         "  # Changes at random, in training alone. Where left and right mean the same, add flip: horizontal.",
         "  augmentation: {rotation_degrees: 10, zoom: 0.1, shift: 0.1}",
         "",

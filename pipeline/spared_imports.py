@@ -66,7 +66,7 @@ def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
     """Import no more than some executors need while the context lasts.
 
     Args:
-        executor_modules: modules of the executors that are going to run. If all are light, TFX's artifacts are imported
+        executor_modules: modules of the executors that will run. If all are light, TFX's artifacts are imported
             without TensorFlow, which they use for decorators of their documentation and for file systems that a task
             does not read from.
 

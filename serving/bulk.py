@@ -119,7 +119,7 @@ def predict(job: BulkJob, *, report: Callable[[Progress], None] = lambda _: None
     job = replace(job, output=job.output.absolute())
     found = bulk_input.find_input(job.input, images=columns.is_of_images)
     if isinstance(found, TableFiles) and job.output.resolve().parent == Path(job.input).resolve():
-        raise UsageError(f"`output` lies in the folder of the input. Received: {job.output}. Choose another folder.")
+        raise UsageError(f"`output` is in the folder of the input. Received: {job.output}. Choose another folder.")
     with tempfile.TemporaryDirectory() as scratch:
         files, stamps = _stamped(found, Path(scratch))
         types = {path: table_blocks.column_types(path, files.format, job.csv) for path in files.paths}

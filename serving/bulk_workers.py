@@ -73,7 +73,7 @@ def run(segments: Sequence[Segment], work: "Work", session: Session) -> str:
 
 
 def _pipeline(session: Session, num_segments: int) -> tuple[beam.Pipeline, str]:
-    """Return a pipeline, and in words who is going to run it."""
+    """Return a pipeline, and in words who will run it."""
     if session.engine.runner != "DirectRunner":
         return session.pipeline(), session.engine.runner
     options = PipelineOptions(session.arguments)

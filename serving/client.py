@@ -294,7 +294,7 @@ def connect(rest: str | None, grpc: str | None, options: ClientOptions) -> RestC
 
     Args:
         rest: `http://HOST:PORT`.
-        grpc: `HOST:PORT`, in place of `rest`.
+        grpc: `HOST:PORT`, instead of `rest`.
         options: how it asks.
 
     Returns:

@@ -39,7 +39,7 @@ class ModelReference:
     version: int | None = None
     """None: the one with the greatest number."""
     label: str | None = None
-    """Label of a version, in place of its number."""
+    """Label of a version, instead of its number."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def pictures_below(folder: str | Path, *, on_circle: Callable[[str], None] = lam
 
     Args:
         folder: where to look.
-        on_circle: called with the path of each link to a folder that the link lies in.
+        on_circle: called with the path of each link to a folder that the link is in.
 
     Yields:
         Paths, each beginning with `folder`.

@@ -1,4 +1,4 @@
-"""Records that are laid out alike, read together: a server writes the same fields in the same order again and again.
+"""Records that are laid out alike, read together: a server writes the same fields in the same order repeatedly.
 
 A layout is the bytes of one record, of which all but the values have to be the same in another: numbers are where they
 are, and texts are gaps whose length is read. So a thousand records take a few operations per column.

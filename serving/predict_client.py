@@ -45,7 +45,7 @@ class Target:
     version: int | None = None
     """None: the one that the server chooses, usually the newest."""
     label: str | None = None
-    """Label of a version, in place of its number."""
+    """Label of a version, instead of its number."""
     signature_name: str = DEFAULT_SIGNATURE
 
 
@@ -177,7 +177,7 @@ def batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
         size: rows per request.
 
     Yields:
-        Batches of so many rows, and of fewer rows with large pictures.
+        Batches of this many rows, and of fewer rows with large pictures.
     """
     batch: list[Row] = []
     num_bytes = 0

@@ -31,9 +31,9 @@ class Client:
         Args:
             model: name that the server has it under. Default, over REST: the only one that the server has.
             rest: `http://HOST:PORT`.
-            grpc: `HOST:PORT`, in place of `rest`.
+            grpc: `HOST:PORT`, instead of `rest`.
             version: Default: the one that the server chooses, usually the newest.
-            label: a version's label, in place of `version`.
+            label: a version's label, instead of `version`.
             batch_size: rows per request.
             timeout_seconds: for a request, and to go on asking a server that is unavailable.
 

@@ -77,7 +77,7 @@ class SavedModel:
 
         Args:
             path: folder of the SavedModel.
-            only: names of the signatures that are going to be called. The rest of the graph is left out, which loads
+            only: names of the signatures that will be called. The rest of the graph is left out, which loads
                 a model of a thousand columns in a tenth of the time. None: the whole, as a server needs it.
             scheduling: `caller`: the operations of a call run one after the other in its own thread, which halves the
                 time of a small model. `pool`: independent operations run in parallel, which pays for large ones.
@@ -205,7 +205,7 @@ class SavedModel:
     def close(self) -> None:
         """Free the session. No call may be running.
 
-        The graph is full of cycles, and holds the model's constants: a process that loads models again and again calls
+        The graph is full of cycles, and holds the model's constants: a process that loads models repeatedly calls
         `gc.collect` afterwards.
         """
         self._callables.clear()

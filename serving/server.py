@@ -48,7 +48,7 @@ class ServerOptions:
 
     models: tuple[ModelConfig, ...] = ()
     model_config_file: Path | None = None
-    """A ModelServerConfig in protobuf's text format, in place of `models`."""
+    """A ModelServerConfig in protobuf's text format, instead of `models`."""
     model_config_file_poll_seconds: float = 0.0
     """Time between two looks at model_config_file. 0: it is read once."""
     host: str = "127.0.0.1"

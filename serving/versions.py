@@ -131,7 +131,7 @@ class ModelManager:
         Args:
             name: The name of the model.
             version: None: the one with the greatest number.
-            label: in place of a version.
+            label: instead of a version.
 
         Returns:
             The version; call its `release`.

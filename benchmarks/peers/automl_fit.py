@@ -82,7 +82,7 @@ def _named(probabilities: pd.DataFrame, classes: list[Any]) -> pd.DataFrame:
 
 
 def ludwig(frames: Frames, work: Work, folder: Path) -> Predict:
-    """Ludwig with the config of its guide: a type per column, and the mean in place of a missing number.
+    """Ludwig with the config of its guide: a type per column, and the mean instead of a missing number.
 
     Args:
         frames: train and validation, by which Ludwig stops early.

@@ -1,4 +1,4 @@
-"""Cross-validation as a course on scikit-learn and Keras teaches it: a loop over folds, each scaled and trained anew.
+"""Cross-validation as a course on scikit-learn and Keras teaches it: a loop over folds, each scaled and trained again.
 
     python -m benchmarks.peers.handwritten_folds TABLE.csv LABEL FOLD WORK.json RESULT.json
 

@@ -6,8 +6,8 @@ FOLDER has `train`, `validation` and `eval`.parquet, and work.json: the label, i
 predicted), the seed, and the seconds of the search. The space is that of keras.io's guide ("Getting started with
 KerasTuner"): one to three layers of 32 to 512 units, relu or tanh, dropout or none, a learning rate from 1e-4 to 1e-2.
 The tuner, early stopping and the training of the best are those of tensorflow.org's ("Introduction to the Keras
-Tuner"): Hyperband, which begins anew until the time is over. Writes prediction.parquet, a column per class (or `value`)
-and a row per row of the eval split, and result.json.
+Tuner"): Hyperband, which begins again until the time is over. Writes prediction.parquet, a column per class (or
+`value`) and a row per row of the eval split, and result.json.
 """
 
 import contextlib

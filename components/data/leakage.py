@@ -1,8 +1,8 @@
-"""Columns that tell the label: found in a sample of the training rows, a column at a time, and as sums of columns.
+"""Finds columns that reveal the label, in a sample of the training rows: single columns, and sums of columns.
 
-Each column is judged by what it alone predicts for rows that were left out, and by nothing else: a copy of the label,
-its logarithm, its classes under other names, and row numbers of a table that is sorted by its label are all the same
-to it. What a column honestly predicts to nine tenths is no leak, so only almost all counts.
+Each column is judged only by its predictions for rows that were left out: a copy of the label, its logarithm, its
+    classes under other names, and row numbers of a table sorted by label are all found in this way. A column that
+    honestly predicts nine tenths is not a leak, so only near-perfect prediction counts.
 """
 
 import math
@@ -15,45 +15,48 @@ import pyarrow as pa
 MAX_ROWS = 20_000
 """Of a sample."""
 MAX_CELLS = 2_000_000
-"""For a sample: a table of many columns is judged by fewer rows."""
+"""Maximum number of cells in a sample: a table with many columns is judged by fewer rows."""
 MIN_ROWS = 50
-"""Rows that a judgement needs, and a fifth as many that are not of the most frequent class."""
+"""Minimum number of rows for a judgement; a fifth as many must not be of the most frequent class."""
 ALMOST_ALL = 0.99
-"""Of the mistakes that guessing makes, a leak avoids so many."""
+"""Minimum share of the mistakes of guessing that a leak avoids."""
 ALMOST_NOTHING = 1e-4
-"""Of the variance of an amount's ranks, a leak leaves so much open: last year's value of a series leaves more."""
+"""Maximum share of the variance of an amount's ranks that a leak leaves unexplained: last year's value of a series
+leaves more.
+"""
 MUCH, SLACK = 0.9, 1.05
-"""Of that variance, a column with few values explains so much; and it leaves at most so many times of it open as if its
-values were ranges of the label."""
+"""For a column with few values: the minimum share of that variance that it explains; and the maximum factor of
+unexplained variance compared with values that are ranges of the label.
+"""
 ROWS_PER_CLASS = 10
 BIN_ROWS = 4
-"""Neighbours by their value that say the same of each other."""
+"""Number of neighbours, by value, that predict each other's label."""
 ROWS_OF_SUM = 2_000
-"""That sums are looked for in."""
+"""Maximum number of columns in which sums are searched."""
 MAX_PARTS = 16
-"""Columns that are looked for as parts of a sum."""
+"""Maximum number of terms of a sum."""
 _EXACT, _ROUNDED = 1e-8, 1e-4
-"""Shares of the label's variance that a sum leaves open: with any weights, and with the weights 1 and -1."""
+"""Shares of the label's variance that a sum leaves unexplained: with any weights, and with the weights 1 and -1."""
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Columns that tell the label, and how it is known, in words."""
+    """Columns that reveal the label, with the evidence in words."""
 
     columns: tuple[str, ...]
     evidence: str
 
 
 def find_leaks(rows: pa.RecordBatch, label: str, *, is_class: bool) -> list[Leak]:
-    """Look for columns that tell the label.
+    """Find columns that reveal the label.
 
     Args:
         rows: a sample of the training rows: the label, which is never missing, and the features.
-        label: name of its column.
-        is_class: whether it is a class, and not an amount.
+        label: The name of its column.
+        is_class: Whether it is a class rather than an amount.
 
     Returns:
-        One for each column that alone predicts the label, and one for columns that add up to it.
+        A leak for each column that alone predicts the label, and one for columns that add up to it.
     """
     labels = rows.column(label)
     cells = {name: rows.column(name) for name in rows.schema.names if name != label and _is_plain(rows.column(name))}
@@ -70,16 +73,16 @@ def find_leaks(rows: pa.RecordBatch, label: str, *, is_class: bool) -> list[Leak
 
 
 def told_by_groups(labels: pa.Array, groups: np.ndarray, *, is_class: bool) -> float:
-    """Find out how much of the label rows of a group have in common.
+    """Compute how similar the labels within groups of rows are.
 
     Args:
         labels: The labels of some rows.
         groups: (rows,) int64: the number of the group of each, from 0.
-        is_class: whether the label is a class, and not an amount.
+        is_class: Whether the label is a class rather than an amount.
 
     Returns:
-        Share of what guessing leaves open that the other rows of a row's group say, at most 1; 0 where there are too
-        few rows.
+        The share of the uncertainty of guessing that is resolved by the other rows of a row's group, at most 1; 0 for
+        too few rows.
     """
     if not len(labels):
         return 0.0
@@ -112,7 +115,7 @@ def _groups(column: pa.Array) -> np.ndarray:
     if not _is_number(column):
         return column.dictionary_encode("encode").indices.to_numpy()
     _, groups = np.unique(_starts(_as_floats(column)) // BIN_ROWS, return_inverse=True)
-    return np.cumsum(np.bincount(groups) > 1)[groups]  # a row by itself belongs to those before it
+    return np.cumsum(np.bincount(groups) > 1)[groups]  # a row on its own joins those before it
 
 
 def _starts(values: np.ndarray) -> np.ndarray:
@@ -127,7 +130,7 @@ def _starts(values: np.ndarray) -> np.ndarray:
 
 
 class _Classes:
-    """What a column says of classes."""
+    """What a column says about classes."""
 
     def __init__(self, labels: pa.Array) -> None:
         encoded = labels.dictionary_encode("encode")
@@ -152,8 +155,8 @@ class _Classes:
         return 1 - self._by_value(groups) / self._guess_mistakes
 
     def _mistakes(self, column: pa.Array) -> int:
-        """Return rows whose class the column does not say: by the other rows with its value or, of a number, by a few
-        bounds.
+        """Return the number of rows whose class the column does not predict, from other rows with the same value or,
+        for a number, from a few bounds.
         """
         if not _is_number(column):
             return self._by_value(column.dictionary_encode("encode").indices.to_numpy().astype(np.int64))
@@ -163,11 +166,11 @@ class _Classes:
 
     @property
     def _are_few(self) -> bool:
-        """Whether a class has enough rows to lie between bounds not by chance."""
+        """Whether a class has too few rows to be between bounds other than by chance."""
         return self._num_classes <= len(self._labels) / ROWS_PER_CLASS
 
     def _by_value(self, values: np.ndarray) -> int:
-        """A row that has its value alone is taken for the most frequent class."""
+        """Count mistakes by value; a row with a unique value is assigned to the most frequent class."""
         most, sizes, classes = self._largest(values)
         is_said = 2 * most > sizes + 1
         guessed = int(((sizes == 1) & (classes == self._guessed)).sum())
@@ -182,7 +185,7 @@ class _Classes:
         return int((sizes - most).sum()) + max(runs - self._num_classes, 0)
 
     def _largest(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each value, in order: rows of its most frequent class, all of its rows, and that class."""
+        """Return, for each value in order, the rows of its most frequent class, all of its rows, and that class."""
         pairs, counts = np.unique(values * self._num_classes + self._labels, return_counts=True)
         order = np.lexsort((counts, pairs // self._num_classes))
         pairs, counts = pairs[order], counts[order]
@@ -193,7 +196,7 @@ class _Classes:
 
 
 class _Amounts:
-    """What a column says of amounts: a row has the mean rank of the other rows of its group."""
+    """What a column says about amounts: the prediction for a row is the mean rank of the other rows of its group."""
 
     def __init__(self, labels: pa.Array) -> None:
         starts = _starts(_as_floats(labels))
@@ -214,18 +217,18 @@ class _Amounts:
         sizes, means = np.bincount(groups), np.bincount(groups, self._ranks)
         order = np.argsort(means / np.maximum(sizes, 1), kind="stable")
         in_order = np.repeat(np.arange(len(order)), sizes[order])
-        at_best = self._left_open(in_order, self._sorted)  # were the values ranges of the label
+        at_best = self._left_open(in_order, self._sorted)  # if the values were ranges of the label
         if left > SLACK * at_best + ALMOST_NOTHING:
             return None
         if len(column.unique()) <= len(column) / ROWS_PER_CLASS:
-            return f"{name!r} is the label in steps: each of its values has a range of labels to itself"
+            return f"{name!r} is the label in steps: each of its values covers a separate range of labels"
         return f"{name!r} alone predicts the label: {1 - left:.2%} of the variance of its ranks"
 
     def told_by(self, groups: np.ndarray) -> float:
         return 1 - self._left_open(groups, self._ranks)
 
     def _left_open(self, groups: np.ndarray, ranks: np.ndarray) -> float:
-        """Share of the variance of the ranks that the other rows of a group do not explain."""
+        """Return the share of the ranks' variance that the other rows of a group do not explain."""
         counts = np.bincount(groups)[groups]
         sums = np.bincount(groups, ranks)[groups]
         means = np.where(counts > 1, (sums - ranks) / np.maximum(counts - 1, 1), 0)
@@ -233,7 +236,7 @@ class _Amounts:
 
 
 def _find_sum(numbers: Mapping[str, pa.Array], labels: np.ndarray, label: str) -> Leak | None:
-    """Return columns that add up to the label: the fewest that matching pursuit finds."""
+    """Return columns that add up to the label: the smallest set that matching pursuit finds."""
     names = [name for name, column in numbers.items() if column.null_count < len(column) / 2]
     if len(names) < 2 or not np.isfinite(labels).all():
         return None
@@ -266,7 +269,7 @@ def _find_sum(numbers: Mapping[str, pa.Array], labels: np.ndarray, label: str) -
 
 
 def _pursued(cells: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Return columns by which the label is best described, one after the other. Missing cells count as the mean."""
+    """Return the columns that best explain the label, one after the other. Missing cells count as the mean."""
     known = np.isfinite(cells)
     counts = np.maximum(known.sum(axis=0), 1)
     means = np.where(known, cells, 0).sum(axis=0) / counts
@@ -287,7 +290,7 @@ def _pursued(cells: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 def _fit(cells: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return weights by least squares, and the share of the label's variance that they leave open."""
+    """Return weights by least squares, and the share of the label's variance that they leave unexplained."""
     centred, target = cells - cells.mean(axis=0), labels - labels.mean()
     scale = np.abs(centred).max(axis=0)
     scale[scale == 0] = 1

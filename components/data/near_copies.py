@@ -1,9 +1,10 @@
-"""Texts that are copies of each other, or nearly so: found by what is left of them without case, signs and numbers.
+"""Finds texts that are copies of each other, or nearly so, disregarding case, punctuation and numbers.
 
 Two texts are near copies if they share MIN_SHARED of their shingles, runs of SHINGLE bytes, as the least values of hash
 functions estimate it: A. Broder, "On the resemblance and containment of documents", 1997. Texts that share one of the
-bands of values are looked at (J. Leskovec, A. Rajaraman, J. Ullman, "Mining of Massive Datasets", chapter 3), so the
-work grows with the number of texts, and not with its square. Nothing is drawn, and the order of the rows is nothing.
+    bands of values are compared (J. Leskovec, A. Rajaraman, J. Ullman, "Mining of Massive Datasets", chapter 3), so
+    that the work grows with the number of texts, not with its square. The result is deterministic, and does not depend
+    on the order of the rows.
 """
 
 import hashlib
@@ -23,22 +24,26 @@ from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.features import TEXT
 
 MIN_SHARED = 0.8
-"""Of the shingles of near copies."""
+"""Minimum share of common shingles of near copies."""
 MIN_BYTES = 40
-"""Of what is left of a text, below which it says what others say too, and is nobody's copy."""
+"""Minimum length of a normalized text; shorter texts are equal by coincidence, and do not count as copies."""
 FEW_ROWS, FEW_SHARE = 20, 0.01
-"""Rows with near copies of one text, or their share of all: more are messages of one kind, and no copies."""
+"""Maximum number of rows with near copies of one text, and their maximum share: more of them are messages of one kind
+rather than copies.
+"""
 SHINGLE = 8
 BANDS, BAND = 8, 4
-"""Bands of the least values, and values of each: of texts that share 0.8 of their shingles, 98 of 100 share a band."""
+"""Number of bands of least values, and values per band: of texts that share 0.8 of their shingles, 98 of 100 share a
+band.
+"""
 MAX_TEXTS = 4_000_000
-"""Different texts: of more, only those are compared of which the same is left."""
+"""Maximum number of different texts; with more, only texts that are equal after normalization count as copies."""
 _DRAWN = np.random.Generator(np.random.PCG64(0)).integers(0, 2**32, size=(2, BANDS * BAND), dtype=np.uint32)
 _FACTORS, _TERMS = _DRAWN[0] | np.uint32(1), _DRAWN[1]
-"""Of the hash functions, which are linear permutations of 32 bits."""
+"""Coefficients of the hash functions, which are linear permutations of 32 bits."""
 _MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9)
 _BLOCK_BYTES = 2**17
-"""For texts that are looked at together: what is computed of them stays in a processor's cache."""
+"""Number of texts that are processed together: the intermediate results stay in the processor's cache."""
 _REPLACED = (
     (r"(?i)</?[a-z!][^<>]*>|\b(?:https?|ftp)://\S+|\bwww\.\S+|&#?\w+;", " "),
     (r"\pN+", "0"),
@@ -48,7 +53,7 @@ _REPLACED = (
 
 Array = np.ndarray[Any, Any]
 ReadTexts = Callable[[Any], Iterator[tuple[str, pa.Array]]]
-"""Takes an item, such as a row group; yields splits and the texts of some of their rows."""
+"""Takes an item, such as a row group, and yields splits and the texts of some of their rows."""
 
 
 @dataclass
@@ -56,20 +61,20 @@ class Texts:
     """Different texts of a split."""
 
     keys: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
-    """(texts,) sorted; equal where the same is left of texts."""
+    """(texts,) sorted keys; equal for texts that are equal after normalization."""
     rows: Array = field(default_factory=lambda: np.zeros(0, np.int64))
-    """(texts,) that have each."""
+    """(texts,) the number of rows with each text."""
     least: Array = field(default_factory=lambda: np.zeros((0, BANDS * BAND), np.uint32))
     """(texts, values): the least value of each hash function over the shingles."""
     num_cells: int = 0
-    """Of the split, with those that are left out."""
+    """Number of rows of the split, including those that are left out."""
 
     @classmethod
     def of(cls, parts: Sequence["Texts"]) -> "Texts":
         """Return the texts of all parts.
 
         Args:
-            parts: in any order.
+            parts: The parts, in any order.
         """
         rows, least = (np.concatenate([getattr(one, name) for one in (cls(), *parts)]) for name in ("rows", "least"))
         every = np.concatenate([one.keys for one in (cls(), *parts)])
@@ -123,7 +128,7 @@ class Groups:
     groups: Array
     """(texts,) uint64: the key of the group, that of one of its texts."""
     num_rows: int = 0
-    """Rows with one of the texts."""
+    """Number of rows with one of the texts."""
     num_groups: int = 0
 
     def of(self, keys: Array) -> tuple[Array, Array]:
@@ -133,7 +138,7 @@ class Groups:
             keys: (rows,) of `keys_of`.
 
         Returns:
-            (rows,) bool, whether the row is in one; and (rows,) uint64, which, where it is.
+            (rows,) bool, whether the row is in a group; and (rows,) uint64, the group if it is.
         """
         if not len(self.keys):
             return np.zeros(len(keys), bool), np.zeros(len(keys), np.uint64)
@@ -150,10 +155,10 @@ class NearCopies:
 
     @property
     def note(self) -> str:
-        """What a person should know of them, a sentence."""
+        """Notes on them, a sentence."""
         return (
-            f"Column {self.column!r}: {self.groups.num_rows:,} rows have the text of another row, or nearly so. They "
-            f"are {self.groups.num_groups:,} groups, each in one split."
+            f"Column {self.column!r}: {self.groups.num_rows:,} rows have the text of another row, or nearly so. "
+            f"They form {self.groups.num_groups:,} groups, each in one split."
         )
 
 
@@ -200,7 +205,7 @@ def texts_of(cells: pa.Array) -> Texts:
 
 
 def keys_of(cells: pa.Array) -> Array:
-    """Return the key of each text, (rows,) uint64: 0 of one that is missing or too short to have copies.
+    """Return the key of each text, (rows,) uint64: 0 if the text is missing or too short to have copies.
 
     Args:
         cells: (rows,) string.
@@ -213,7 +218,7 @@ def keys_of(cells: pa.Array) -> Array:
 
 
 def plain_texts(cells: pa.Array) -> pa.Array:
-    """Return what is left of texts: letters in lower case, `0` for each number, and one space between them.
+    """Return normalized texts: letters in lower case, `0` for each number, and single spaces.
 
     Args:
         cells: (rows,) string.
@@ -228,11 +233,11 @@ def find_groups(texts: Mapping[str, Texts], *, num_rows: int) -> Groups:
     """Find texts that are near copies of each other.
 
     Args:
-        texts: by split; each counts in all of them together.
+        texts: The texts by split, which are compared across all splits.
         num_rows: The number of rows of all splits.
 
     Returns:
-        The groups of near copies that are no messages of one kind.
+        The groups of near copies that are not messages of one kind.
     """
     every = Texts.of(list(texts.values()))
     group = _connected(every.least if len(every.keys) <= MAX_TEXTS else every.least[:, :0])
@@ -256,10 +261,10 @@ def _connected(least: Array) -> Array:
 
 
 def _pairs(least: Array, band: slice) -> Array:
-    """Return (pairs, 2) int64: near copies among the texts with one band, each with the first of them."""
+    """Return (pairs, 2) int64: near copies among the texts with a common band, each paired with the first of them."""
     keys = np.zeros(len(least), np.uint64)
     for values in least[:, band].T:
-        keys = keys * _MULTIPLIER + values  # others with the same key are not alike
+        keys = keys * _MULTIPLIER + values  # other texts with the same key are not similar
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     others = np.flatnonzero(first[inverse] != np.arange(len(least)))
     alike = (least[others] == least[first[inverse[others]]]).mean(axis=1) >= MIN_SHARED
@@ -272,7 +277,7 @@ def _digests(texts: pa.Array) -> Array:
 
 
 def _least_values(texts: pa.Array) -> Array:
-    """Return (texts, values) uint32: of texts of SHINGLE bytes or more."""
+    """Return (texts, values) uint32: the least values for texts of SHINGLE bytes or more."""
     contents = texts.cast(pa.binary()).to_pylist()
     ends = np.cumsum(np.fromiter(map(len, contents), np.int64))
     cuts = np.flatnonzero(np.diff(ends // _BLOCK_BYTES, prepend=0)) + 1
@@ -286,7 +291,7 @@ def _least_values_of(contents: Sequence[bytes]) -> Array:
     starts = np.cumsum(lengths) - lengths
     shingles = np.lib.stride_tricks.sliding_window_view(joined, SHINGLE)
     inside = np.ones(len(shingles), bool)
-    for back in range(1, SHINGLE):  # a shingle is of one text
+    for back in range(1, SHINGLE):  # a shingle must not span two texts
         inside[starts[1:] - back] = False
     numbers = np.ascontiguousarray(shingles[inside]).view("<u8").ravel().astype(np.uint64)
     mixed = (((numbers ^ (numbers >> np.uint64(29))) * _MULTIPLIER) >> np.uint64(32)).astype(np.uint32)
@@ -313,8 +318,8 @@ def num_copied(own: Texts, trained: Texts, groups: Groups) -> int:
     """Return how many rows of a split have a text with a near copy in another.
 
     Args:
-        own: texts of the split.
-        trained: of the other.
+        own: The texts of the split.
+        trained: The texts of the other split.
         groups: The groups of all texts.
     """
     seen = groups.groups[np.isin(groups.keys, trained.keys)]

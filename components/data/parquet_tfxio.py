@@ -1,7 +1,7 @@
-"""The examples as TFX's own executors on Beam read them: as tf.Examples, which are made where they are needed.
+"""The examples for TFX's own executors on Beam: as tf.Examples, which are made where they are needed.
 
-TFX reads artifacts of the format FORMAT_PARQUET itself, by tfx_bsl's ParquetTFXIO. That hands plain columns on, which
-TFDV refuses, and has no serialized tf.Examples, which TFMA asks a model with (decision 16).
+TFX reads artifacts of the format FORMAT_PARQUET itself, by tfx_bsl's ParquetTFXIO. That reader returns plain columns,
+which TFDV refuses, and no serialized tf.Examples, which TFMA sends to a model (decision 16).
 """
 
 from collections.abc import Iterator, Mapping

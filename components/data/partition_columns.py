@@ -1,4 +1,4 @@
-"""What the columns hold that the folders of a table name."""
+"""Profiles the columns that the folders of a table name."""
 
 import functools
 from collections.abc import Collection, Mapping
@@ -15,13 +15,13 @@ from kubetfx.tables.partitions import columns_of
 def profile_columns(
     rows: Mapping[str, int], *, drop: Collection[str], known: Collection[str], stated: Mapping[str, Stated]
 ) -> list[Column]:
-    """Find out what the columns in the names of files hold, by the values of all files.
+    """Profile the columns in the names of files, by the values of all files.
 
     Args:
         rows: number of rows by file.
         drop: columns that are left out.
-        known: columns of the files themselves, which count for more.
-        stated: types of columns that the user says.
+        known: Columns of the files themselves, which take precedence.
+        stated: The column types that the user gives.
 
     Returns:
         The columns.
@@ -39,7 +39,7 @@ def profile_columns(
 
 
 def contradictions(path: str, profile: TableProfile) -> dict[str, str]:
-    """Find columns of a file of which the name of its folder says something else: the cells of the file count.
+    """Find columns of a file that contradict the name of its folder; the cells of the file take precedence.
 
     Args:
         path: The path of the file.
@@ -55,13 +55,13 @@ def contradictions(path: str, profile: TableProfile) -> dict[str, str]:
         if other:
             said[name] = (
                 f"Column {name!r} is in {path.rpartition('/')[2]} and in the name of its folder, {name}={value}, and "
-                f"they differ: {other}. The cells of the file count."
+                f"they differ: {other}. The cells of the file are used."
             )
     return said
 
 
 def _other_cell(column: Column, value: str | None, *, num_rows: int) -> str | None:
-    """Return a cell of a column that is not what the name of the folder says; None: there is none."""
+    """Return a cell that contradicts the name of the folder, or None."""
     if column.num_values < num_rows:
         return None if value is None and not column.num_values else "some of the cells are missing"
     others = (cell for cell in column.values if str(cell) != value and cell != _as_number(value))

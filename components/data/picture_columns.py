@@ -1,6 +1,6 @@
-"""The column of a table that says where pictures are.
+"""The column of a table with the paths of pictures, which are relative to the folder of the file that lists them.
 
-A path is seen from the folder of the file that lists it. The pictures are read by components/data/image_reading.py.
+The pictures are read by components/data/image_reading.py.
 """
 
 import hashlib
@@ -22,17 +22,17 @@ FOUND = "every value is the path of a picture"
 
 
 def with_pictures(profile: TableProfile, files: TableFiles, data: DataConfig, *, named: Sequence[str]) -> TableProfile:
-    """Return the profile of a table, in which the column of pictures says that it is one.
+    """Return the profile of a table in which the column of pictures is marked.
 
     Args:
         profile: what the scan found.
         files: the table.
         data: the section.
-        named: `features.image`. Empty: it is looked for among the columns of text; what lies in a bucket has none.
+        named: `features.image`. Empty: the column is detected among the columns of text; a table in a bucket has none.
 
     Raises:
-        ConfigError: there is no column of that name, it holds no text, or several columns are of pictures.
-        DataError: the table lies in a bucket, and a column of pictures is named.
+        ConfigError: the column does not exist, does not hold text, or several columns hold pictures.
+        DataError: the table is in a bucket, and a column of pictures is named.
     """
     if named and any(is_url(path) for path in files.paths):
         raise DataError(
@@ -46,7 +46,7 @@ def with_pictures(profile: TableProfile, files: TableFiles, data: DataConfig, *,
     if len(found) > 1:
         names = [column.name for column in found]
         raise ConfigError(
-            f"A table has one column of images at most. Received: {', '.join(names)}. Name it, features.image: "
+            f"A table can have at most one column of images. Received: {', '.join(names)}. Name it, features.image: "
             f"[{names[0]}]; and leave the others out, data.drop: [{', '.join(names[1:])}]."
         )
     return _marked(profile, found[0], FOUND) if found else profile
@@ -112,7 +112,7 @@ def place_of(name: str, *, table: str) -> str:
 
 
 def fingerprint(column: Column, files: TableFiles, data: DataConfig) -> str:
-    """Return what changes with the names, sizes and times of the pictures of a table: what the cache goes by.
+    """Return the fingerprint of the pictures of a table for the cache, from their names, sizes and times.
 
     Args:
         column: The column of pictures.

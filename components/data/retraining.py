@@ -1,9 +1,9 @@
-"""When to run a pipeline again: what is new, what a run needs before the next may begin, and why not.
+"""Decides when to run a pipeline again: what is new, when the next run may begin, and why not now.
 
-What is decided depends on the files of the data, on the log of requests, on the time and on the memory of earlier runs.
-That is retraining.json in the workspace or, on Kubeflow, in the push directory; it is written before a run begins and
-after it has ended. So a process that is killed in between, or a pod that comes every hour, decides as one that has
-never ended.
+The decision depends on the files of the data, the log of requests, the time, and the memory of earlier runs. This
+memory is retraining.json in the workspace or, on Kubeflow, in the push directory; it is written before a run begins and
+after it has ended. So a process that was killed in between, or a pod that starts every hour, decides like one that runs
+all the time.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,38 +24,38 @@ from kubetfx.serving.image_folders import find_pictures
 from kubetfx.storage import Location, write_text
 
 MEMORY = "retraining.json"
-"""File with what is known of the last run."""
+"""File with the memory of earlier runs."""
 DECISIONS = "retraining.jsonl"
 """File of a workspace with the decisions, one per line."""
 _LONGEST_BACK_OFF = timedelta(days=1)
 _ALL = "data.path"
-"""Label of data that has no spans."""
+"""Label of data without spans."""
 
 Outcome = Literal["running", "ended", "not_blessed", "stopped_by_anomalies", "failed", "interrupted"]
-"""How a run ended. `running`: it has not, or its process was killed."""
+"""How a run ended. `running`: it is still running, or its process was killed."""
 _OUTCOMES: dict[int, Outcome] = {0: "ended", 3: "stopped_by_anomalies", 4: "not_blessed", 130: "interrupted"}
 
 
 class Memory(BaseModel):
-    """What is known of the runs that were begun."""
+    """The memory of the runs that were started."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     spans: SpanStates = {}
-    """That runs had, all of them."""
+    """All spans that runs have used."""
     began_at: datetime | None = None
-    """UTC. None: there was no run yet."""
+    """Start of the last run, in UTC. None: there was no run yet."""
     ended_at: datetime | None = None
     outcome: Outcome = "ended"
     failures: int = 0
-    """Runs that failed or were killed, one after the other."""
+    """Number of consecutive runs that failed or were killed."""
 
     @classmethod
     def read(cls, folder: Location) -> "Memory":
-        """Read it; an empty one, where there is none or it cannot be understood.
+        """Read the memory; it is empty if the file is missing or cannot be parsed.
 
         Args:
-            folder: the workspace, or the push directory.
+            folder: The workspace, or the push directory.
 
         Returns:
             The memory.
@@ -69,7 +69,7 @@ class Memory(BaseModel):
             return cls()
 
     def write(self, folder: Location) -> None:
-        """Write it, whole or not at all.
+        """Write the memory atomically.
 
         Args:
             folder: the workspace, or the push directory.
@@ -77,20 +77,21 @@ class Memory(BaseModel):
         write_text(folder / MEMORY, self.model_dump_json(indent=1))
 
     def begun(self, spans: SpanStates, now: datetime) -> "Memory":
-        """Return what is known when a run begins.
+        """Return the memory when a run begins.
 
         Args:
-            spans: that it is going to have.
+            spans: The spans that it will use.
             now: the time.
         """
         failures = self.failures + (self.outcome == "running" and self.began_at is not None)
         return Memory(spans=self.spans | spans, began_at=now, outcome="running", failures=failures)
 
     def ended(self, exit_code: int, now: datetime) -> "Memory":
-        """Return what is known when it has ended.
+        """Return the memory when a run has ended.
 
         Args:
-            exit_code: of the run: 0, 3 for anomalies, 4 for a threshold that was missed, 130 for an interrupt.
+            exit_code: The exit code of the run: 0, 3 for anomalies, 4 for a threshold that was missed, 130 for an
+                interrupt.
             now: the time.
         """
         outcome = _OUTCOMES.get(exit_code, "failed")
@@ -106,21 +107,21 @@ class Decision:
     why: str
     """Sentences."""
     spans: SpanStates
-    """What there is now."""
+    """The spans that exist now."""
 
 
 def decide(
     retrain: RetrainConfig, data: DataConfig, memory: Memory, now: datetime, *, drift: Callable[[], Sequence[str]]
 ) -> Decision:
-    """Decide whether a pipeline is to be run again.
+    """Decide whether to run a pipeline again.
 
     Args:
         retrain: the section of the config.
         data: the section of the config.
-        memory: of earlier runs.
+        memory: The memory of earlier runs.
         now: the time, with its zone.
-        drift: says which bounds served requests cross, a sentence each. It is asked only if the answer matters, and may
-            raise a KubetfxError where it is not known.
+        drift: Returns the bounds that served requests exceed, a sentence each. It is called only if the answer matters,
+            and may raise a KubetfxError if it is unknown.
 
     Returns:
         The decision, with its reasons.
@@ -135,7 +136,7 @@ def decide(
     reasons = [*_unfinished(memory)]
     if "new_span" in retrain.on:
         reasons += news
-    elapsed = now - memory.began_at  # below 0, the clock was set back, and nothing is held up
+    elapsed = now - memory.began_at  # if negative, the clock was set back, and nothing is delayed
     if retrain.every and not timedelta() <= elapsed < duration(retrain.every):
         reasons.append(f"The last run began at {_shown(memory.began_at)}, and every is {retrain.every}.")
     held = _held(retrain, memory, now) if elapsed >= timedelta() else None
@@ -161,7 +162,7 @@ def _unfinished(memory: Memory) -> Sequence[str]:
 
 
 def _held(retrain: RetrainConfig, memory: Memory, now: datetime) -> str | None:
-    """Until when no run may begin, and why; None: one may."""
+    """Return until when no run may begin, and why; None if one may begin now."""
     assert memory.began_at is not None
     failures = memory.failures + (memory.outcome == "running")
     if failures:
@@ -186,7 +187,7 @@ def _nothing(retrain: RetrainConfig, memory: Memory, *, has_news: bool) -> str:
     if "new_span" in retrain.on or ("drift" in retrain.on and not has_news):
         parts.append("the data is that of the last run")
     elif "drift" in retrain.on:
-        parts.append("requests cross no bound of monitoring")
+        parts.append("requests exceed no bound of monitoring")
     if retrain.every:
         parts.append(f"by schedule the next run begins at {_shown(memory.began_at + duration(retrain.every))}")
     return f"{'; '.join(parts)}."
@@ -199,14 +200,14 @@ def _news(now: SpanStates, before: SpanStates) -> Sequence[str]:
 
 
 def _spans(data: DataConfig) -> SpanStates:
-    """Return what there is to train on. A file that vanishes meanwhile is data that cannot be read, for now."""
+    """Return the data to train on. A file that vanishes in the meantime counts as data that cannot be read for now."""
     try:
         if data.format == "images":
             return {_ALL: (0, state_of(sorted(find_pictures(Path(data.path)))))}
         files = find_files(data)
         return states_of(files.spans) if files.spans else {_ALL: (0, state_of(files.paths))}
     except FileNotFoundError as error:
-        raise DataError(f"A file of data.path has gone. Received: {error.filename}.") from None
+        raise DataError(f"A file of data.path has disappeared. Received: {error.filename}.") from None
 
 
 def utc_now() -> datetime:

@@ -1,8 +1,8 @@
-"""Rows that share all features: on both sides of a split, and with other labels.
+"""Finds rows that share all features: in different splits, or with different labels.
 
-Each row becomes a number, its key: equal features have equal keys, whatever the order of the rows. Of a large table the
-columns with the most values are looked at first, since rows that differ in these differ; all columns are read only
-where keys repeat. Of very many keys every k-th is kept, with all of its rows.
+Each row becomes a number, its key: equal features have equal keys, whatever the order of the rows. In a large table the
+    columns with the most values are read first, since rows that differ in these differ; all columns are read only if
+    keys repeat. If there are very many keys, every k-th is kept, with all of its rows.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from kubetfx.components.data.example_parts import Part
 from kubetfx.components.data.table_profile import TableProfile
 
 MAX_CELLS = 12_000_000
-"""That are read at first."""
+"""Number of columns that are read first."""
 MAX_KEYS = 1_000_000
-"""That are kept, about."""
+"""Approximate number of keys that are kept."""
 FEW = 0.001
-"""Share of the rows below which keys that repeat are not looked into."""
+"""Share of rows with repeated keys below which these are not examined."""
 _MISSING = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -33,9 +33,9 @@ class Rows:
 
     keys: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """Indices of classes, or numbers."""
+    """Labels of the rows: class indices, or numbers."""
     class_counts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    """Of all rows, by class; empty for numbers."""
+    """Number of all rows by class; empty for numbers."""
 
     def __add__(self, other: "Rows") -> "Rows":
         """Return the rows of both."""
@@ -53,12 +53,12 @@ class ReadKeys(BlockWork[Part, tuple[str, Rows], RowsBySplit, RowsBySplit]):
     """Reads the key and the label of every row."""
 
     columns: Sequence[str]
-    """That keys are made of, in an order that is the same for all blocks."""
+    """Columns that keys are computed from, in the same order for all blocks."""
     label: str
     classes: Sequence[str]
     """Empty for numbers."""
     every: int = 1
-    """One of so many keys is kept."""
+    """One of this many keys is kept."""
 
     def blocks(self, item: Part) -> list[tuple[str, Rows]]:
         """Return the rows of a row group."""
@@ -96,7 +96,7 @@ class ReadKeys(BlockWork[Part, tuple[str, Rows], RowsBySplit, RowsBySplit]):
 
 
 def row_keys(block: pa.RecordBatch) -> np.ndarray:
-    """Make a number of each row, that of equal rows being equal.
+    """Compute a number for each row that is equal for equal rows.
 
     Args:
         block: The block of examples.
@@ -111,7 +111,7 @@ def row_keys(block: pa.RecordBatch) -> np.ndarray:
 
 
 def _numbers(column: pa.Array) -> np.ndarray:
-    """Return (rows,) uint64: of each cell."""
+    """Return a number for each cell, (rows,) uint64."""
     if pa.types.is_null(column.type):
         return np.full(len(column), _MISSING)
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
@@ -133,14 +133,14 @@ def _numbers(column: pa.Array) -> np.ndarray:
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
-    """Spread the bits of whole numbers: SplitMix64."""
+    """Mix the bits of whole numbers with SplitMix64."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def most_distinct(profile: TableProfile, columns: Sequence[str]) -> list[str]:
-    """Sort columns by how well they tell rows apart.
+    """Sort columns by how well they distinguish rows.
 
     Args:
         profile: The profile of the table.
@@ -160,13 +160,13 @@ def most_distinct(profile: TableProfile, columns: Sequence[str]) -> list[str]:
 
 
 def share_of_repeats(rows: RowsBySplit) -> float:
-    """Find out how often keys repeat.
+    """Compute how often keys repeat.
 
     Args:
         rows: The rows of all splits.
 
     Returns:
-        Share of the rows whose key another row has, 0 to 1.
+        The share of rows whose key another row has, 0 to 1.
     """
     keys = np.concatenate([one.keys for one in rows.values()]) if rows else np.zeros(0, np.uint64)
     _, counts = np.unique(keys, return_counts=True)
@@ -179,9 +179,9 @@ class LabelNoise:
 
     rows: int
     total_rows: int
-    """That were looked at."""
+    """Number of rows that were examined."""
     ceiling: float
-    """The best accuracy, or of numbers the best share of the variance explained, over all rows."""
+    """The best possible accuracy or, for numbers, the best possible share of explained variance, over all rows."""
 
 
 def label_noise(rows: Mapping[str, Rows], *, is_class: bool) -> LabelNoise:
@@ -192,7 +192,7 @@ def label_noise(rows: Mapping[str, Rows], *, is_class: bool) -> LabelNoise:
         is_class: whether the label is a class.
 
     Returns:
-        What was found; without such rows the ceiling is 1.
+        The result; without such rows the ceiling is 1.
     """
     keys = np.concatenate([one.keys for one in rows.values()])
     labels = np.concatenate([one.labels for one in rows.values()])

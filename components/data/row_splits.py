@@ -1,4 +1,4 @@
-"""Which split each row of a table belongs to, as `data.splits` says: by a hash, a column, time, or the file."""
+"""Assigns the rows of a table to splits, as `data.splits` says: by a hash, a column, time, or the file."""
 
 import fnmatch
 import hashlib
@@ -21,52 +21,52 @@ _SPELLINGS = {
     VALIDATION: ("validation", "valid", "val", "dev"),
     EVAL: ("eval", "evaluation", "test", "testing", "holdout"),
 }
-"""Of the names of splits in a column, in lower case."""
+"""Spellings of the names of splits in a column, in lower case."""
 
 
 @dataclass(frozen=True)
 class RowSplits:
-    """The rule by which rows are split; it can be pickled."""
+    """The rule that assigns rows to splits; it can be pickled."""
 
     config: Splits
     buckets: Sequence[int]
-    """Cumulated numbers of hash buckets of the splits, in their order."""
+    """Cumulative numbers of hash buckets of the splits, in order."""
     names: Sequence[str]
-    """Of the splits, in their order."""
+    """Names of the splits, in order."""
     bounds: Sequence[float] = ()
-    """By time: the first number of each split but the first; of dates, microseconds since 1970."""
+    """By time: the first number of each split except the first; for dates, microseconds since 1970."""
     date_format: str | None = None
-    """By time: of dates; None: they are numbers."""
+    """By time: the format of dates; None: the column holds numbers."""
     newest: frozenset[str] = frozenset()
-    """By span: the files of the newest."""
+    """By span: the files of the newest span."""
     near_copies: NearCopies | None = None
-    """By row: texts of which each group is in one split."""
+    """By row: groups of texts, each of which stays in one split."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns that the rule looks at; none: all of them, or no column at all."""
+        """Columns that the rule reads; none: all of them, or no column at all."""
         return self.config.columns
 
     def split(self, block: pa.RecordBatch, *, file: str) -> np.ndarray:
         """Find the splits of rows.
 
         Args:
-            block: the rows, pictures by their paths; of at least the columns that the rule looks at.
-            file: that they are of; where splits have files of their own, relative to the folder of the table.
+            block: The rows, with pictures as paths, and at least the columns that the rule reads.
+            file: The file of the rows; relative to the folder of the table if splits have their own files.
 
         Returns:
             (rows,) int64: the index of the split.
 
         Raises:
-            DataError: a row has no value in the column that decides, or one that names no split.
+            DataError: a row has no value in the deciding column, or one that does not name a split.
         """
         if self.config.files:
             return np.full(block.num_rows, self.names.index(str(split_of_file(file, self.config.files))))
         for name in self.columns:
             if num_missing := block.column(name).null_count:
                 raise DataError(
-                    f"{file}: the column that decides about the split has no value in {num_missing:,} rows. Received: "
-                    f"data.splits with {name!r}. Fill it in, take those rows away, or split by another rule."
+                    f"{file}: the column that determines the split has no value in {num_missing:,} rows. Received: "
+                    f"data.splits with {name!r}. Fill it in, remove those rows, or split by another rule."
                 )
         if self.config.by == "column":
             return _named(block.column(self.columns[0]), self.names, column=self.columns[0])
@@ -76,14 +76,14 @@ class RowSplits:
         if self.config.by == "span":
             if file in self.newest:
                 return np.full(block.num_rows, self.names.index(EVAL))
-            buckets = buckets[: self.names.index(EVAL)]  # it is the last
+            buckets = buckets[: self.names.index(EVAL)]  # it is the last split
         if self.columns:
             return hashed(row_keys(block.select(list(self.columns))), buckets)
         found = hashed_with_copies_apart(row_keys(block), buckets)
         return found if self.near_copies is None else self._together(self.near_copies, block, found)
 
     def _together(self, near_copies: NearCopies, block: pa.RecordBatch, found: np.ndarray) -> np.ndarray:
-        """Return the splits of rows, of a group that of its key."""
+        """Return the splits of rows; a row of a group gets the split of its group's key."""
         is_copy, groups = near_copies.groups.of(keys_of(block.column(near_copies.column)))
         if is_copy.any():
             found[is_copy] = hashed(pa.array(groups[is_copy]).cast(pa.string()), self.buckets)
@@ -94,11 +94,11 @@ def split_of_file(file: str, patterns: Mapping[Any, str]) -> str | None:
     """Find the split of a file.
 
     Args:
-        file: relative to the folder of the table.
-        patterns: globs by split.
+        file: The path relative to the folder of the table.
+        patterns: The globs by split.
 
     Returns:
-        The first split whose glob matches; None: none does.
+        The first split whose glob matches; None if none matches.
     """
     return next((split for split, pattern in patterns.items() if fnmatch.fnmatchcase(file, pattern)), None)
 
@@ -116,7 +116,7 @@ def _named(cells: pa.Array, names: Sequence[str], *, column: str) -> np.ndarray:
         if split not in names:
             raise DataError(
                 f"data.splits.column: rows of {column!r} are for the split {split!r}, whose fraction is 0. Set "
-                f"data.splits.{split} to another fraction; it only says that there is such a split."
+                f"data.splits.{split} to another fraction; the fraction only says that the split exists."
             )
         indices.append(names.index(split))
     return np.array(indices, np.int64)[coded.indices.to_numpy()]
@@ -127,7 +127,7 @@ def by_time(times: pa.Array, bounds: Sequence[float]) -> np.ndarray:
 
     Args:
         times: (rows,) numbers.
-        bounds: the first number of each part but the first.
+        bounds: The first number of each part except the first.
 
     Returns:
         (rows,) int64: the index of the part.
@@ -146,7 +146,7 @@ def times_of(cells: pa.Array, date_format: str | None) -> pa.Array:
         date_format: The date format of dates; None: there are none.
 
     Returns:
-        Numbers; of dates, microseconds since 1970.
+        Numbers; for dates, microseconds since 1970.
     """
     return cells if date_format is None else understand(cells, date_format).times
 
@@ -158,7 +158,7 @@ def hashed(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:
 
     Args:
         keys: (rows,) string: what is hashed.
-        buckets: cumulated numbers of buckets of the splits, in order; fewer than 2^32 in all.
+        buckets: The cumulative numbers of buckets of the splits, in order; fewer than 2^32 in all.
 
     Returns:
         (rows,) int64: the index of the split.
@@ -167,14 +167,14 @@ def hashed(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:
 
 
 def hashed_with_copies_apart(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:
-    """Find the splits of rows by a hash, in which the n-th copy of a row counts with its n.
+    """Find the splits of rows by a hash that includes n for the n-th copy of a row.
 
-    Equal rows would otherwise all go to one split, and a table of few distinct rows would be split by those few. The
-    first of its kind has the split that `hashed` gives it.
+    Otherwise equal rows would all be in one split, and a table with few distinct rows would be split unevenly. The
+    first copy has the split that `hashed` assigns.
 
     Args:
         keys: (rows,) string: what is hashed.
-        buckets: cumulated numbers of buckets of the splits, in order; fewer than 2^32 in all.
+        buckets: The cumulative numbers of buckets of the splits, in order; fewer than 2^32 in all.
 
     Returns:
         (rows,) int64: the index of the split.
@@ -217,13 +217,13 @@ def _copy_numbers(values: np.ndarray) -> np.ndarray:
 
 
 def row_keys(block: pa.RecordBatch) -> pa.Array:
-    """Write the content of each row as one text, whatever the order of the columns.
+    """Serialize the content of each row as one text that does not depend on the order of the columns.
 
-    TFX takes the serialized tf.Example for this, whose features are in an order that changes from process to process.
-    Decimal numbers count with 32 bits: their splits are those of the time when examples had no more.
+    TFX uses the serialized tf.Example for this, whose features are in an order that changes from process to process.
+    Decimal numbers count with 32 bits, so that rows keep the splits of earlier versions, whose examples had 32 bits.
 
     Args:
-        block: rows as the table has them, pictures by their paths.
+        block: The rows as in the table, with pictures as paths.
 
     Returns:
         (rows,) string.

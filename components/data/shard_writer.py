@@ -1,7 +1,7 @@
-"""Writing examples in shards: a Parquet file a split for each, and the rows of every split counted.
+"""Writes examples in shards: one Parquet file per shard and split, with the rows of every split counted.
 
 Whether Beam's workers write them or this process does, files and counts are the same. A worker that imports this needs
-neither TFX nor TensorFlow, whose imports take longer than most shards. Reading is models/examples.py's.
+neither TFX nor TensorFlow, whose imports take longer than most shards. models/examples.py reads them.
 """
 
 import os
@@ -31,16 +31,16 @@ def shard_name(number: int, num_shards: int) -> str:
 
 
 class ShardWriter:
-    """The files of a shard. They get their names when all is written."""
+    """The files of a shard. They get their final names when everything is written."""
 
     def __init__(
         self, split_folders: Mapping[str, str], schema: pa.Schema, *, number: int, num_shards: int, compression: str
     ) -> None:
-        """Open them.
+        """Open the files.
 
         Args:
-            split_folders: folder of each split, by its name.
-            schema: The schema of the blocks that are going to be written.
+            split_folders: The folders by split.
+            schema: The schema of the blocks that will be written.
             number: The number of the shard, from 0.
             num_shards: The number of shards of all.
             compression: a codec of Parquet, or "none".
@@ -55,8 +55,8 @@ class ShardWriter:
         """Write rows.
 
         Args:
-            split: that they belong to.
-            block: the rows, in the schema that the files were opened with.
+            split: The split of the rows.
+            block: The rows, in the schema of the files.
         """
         self._files[split].write(block)
 
@@ -69,7 +69,7 @@ class ShardWriter:
 
 
 class _SplitFile:
-    """A Parquet file whose row groups are as large as readers want them, whatever the blocks are that come in."""
+    """A Parquet file whose row groups have the right size for readers, whatever the sizes of the written blocks."""
 
     def __init__(self, path: str, schema: pa.Schema, *, compression: str) -> None:
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
@@ -109,9 +109,9 @@ def _partial(path: str) -> str:
 
 @dataclass(frozen=True)
 class WriteShards(BlockWork[tuple[int, Any], Counts, Counts, Counts]):
-    """Writes numbered shards, each to a file per split, whose names and order do not depend on who does it.
+    """Writes numbered shards, each to one file per split; names and order do not depend on the process that writes.
 
-    Rows never become elements of Beam, which would cost more than everything else.
+    Rows never become Beam elements, which would cost more than everything else.
     """
 
     read: Callable[[Any], Iterator[tuple[pa.RecordBatch, np.ndarray]]]

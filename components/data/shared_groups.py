@@ -1,6 +1,6 @@
 """Columns whose values are groups of rows, such as the rows of a customer, that several splits share.
 
-Rows of a group have much of the label in common, so a model is judged too well by the rows of groups that it has seen.
+Rows of a group have similar labels, so metrics on rows of groups that the model has seen are too good.
 """
 
 import math
@@ -20,15 +20,19 @@ from kubetfx.models.features import Features
 Run = Callable[[ReadKeys, Sequence[Part]], RowsBySplit]
 
 MIN_GROUPS, ROWS_PER_GROUP, MAX_ALONE = 20, 20, 0.9
-"""Groups that there are at least, their rows at most on average, and the share of rows that may be groups."""
+"""Minimum number of groups, maximum average number of their rows, and the share of rows that may be groups."""
 ROWS_WITHOUT_NAME = 5
-"""Those rows of a column that is not named like an identifier: more are rows of a category."""
+"""The same maximum for a column that is not named like an identifier: larger groups are categories."""
 MUCH_TOLD, MUCH_SHARED = 0.5, 0.5
-"""Of the label by the other rows of a group; of the rows by groups that training has too."""
+"""Minimum share of the label that other rows of a group explain, and minimum share of the rows in groups that training
+has too.
+"""
 SMOOTH = 0.5
-"""Share of what a group tells from which on its neighbours tell it too: then numbers are amounts, and no groups."""
+"""Share of a group's information from which on its neighbours give it too: then the numbers are amounts rather than
+groups.
+"""
 MAX_COLUMNS = 20
-"""That are looked into."""
+"""Maximum number of columns that are examined."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,11 @@ class SharedGroups:
     column: str
     split: str
     share: float
-    """Of the rows of the split."""
+    """Share of the rows of the split."""
 
     @property
     def are_many(self) -> bool:
-        """Whether metrics of the split flatter because of them."""
+        """Whether they make the metrics of the split too good."""
         return self.share >= MUCH_SHARED
 
 
@@ -54,17 +58,17 @@ def find_shared_groups(
     *,
     run: Run,
 ) -> Iterator[SharedGroups]:
-    """Look for groups that tell the label, and how much of them other splits have.
+    """Find groups that reveal the label, and how many of them other splits share.
 
     Args:
         parts: row groups of all splits.
-        features: what the columns are used for.
+        features: The roles of the columns.
         profile: The profile of the table.
         sample: some of the training rows: the label, and the columns to look into.
-        run: does work on the row groups.
+        run: Executes the work on the row groups.
 
     Yields:
-        One for each column and split besides the training rows.
+        One for each column and each split except the training split.
     """
     is_class = bool(features.classes)
     columns = [profile.column(name) for name in sample.schema.names if name != features.label]
@@ -89,7 +93,9 @@ def _rows_per_group(column: Column) -> int:
 
 
 def _may_be_groups(column: Column, num_rows: int) -> bool:
-    """Return whether a column has about as many values as there may be groups, as far as its values were counted."""
+    """Return whether the number of distinct values of a column, as far as they were counted, is plausible for
+    groups.
+    """
     if column.type == "float" or column.dates or column.lists or not column.values_repeat:
         return False
     number = column.num_distinct
@@ -107,7 +113,7 @@ def _told(labels: pa.Array, groups: np.ndarray, *, is_class: bool) -> float:
 
 
 def _is_smooth(column: Column, sample: pa.RecordBatch, features: Features, told: float) -> bool:
-    """Return whether a number is an amount: each value says of the label about what the next one says."""
+    """Return whether a number is an amount: each value says about the same about the label as the next one."""
     if column.type == "string" or column.has_identifier_name:
         return False
     known = sample.filter(sample.column(column.name).is_valid())

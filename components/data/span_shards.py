@@ -1,6 +1,6 @@
-"""Examples of a table in spans: shards that an earlier run wrote are linked, and the others are kept for the next.
+"""Examples of a table in spans: shards that an earlier run wrote are linked, and new ones are kept for the next run.
 
-What later nodes need to do the same with what they find is beside the examples: which shard is of which span.
+The span of each shard is recorded beside the examples, so that later nodes can reuse their results in the same way.
 """
 
 import json
@@ -24,15 +24,15 @@ class SpanShards:
     store: SpanStore
     spans: Sequence[Span]
     places: Sequence[Path]
-    """Of each shard."""
+    """Place of each shard."""
 
     def write(self, write: WriteShards, shards: Sequence[Any], run: Run) -> Counts:
-        """Write those that are not known.
+        """Write the shards that do not exist yet.
 
         Args:
-            write: writes a shard.
-            shards: all of them.
-            run: does work on many.
+            write: Writes a shard.
+            shards: All shards.
+            run: Executes the work on many.
 
         Returns:
             Rows by split.
@@ -47,10 +47,10 @@ class SpanShards:
         return write.merged(counts for counts in known if counts is not None)
 
     def describe(self, examples: Path) -> None:
-        """Leave beside examples which spans they are of.
+        """Record the spans of examples beside them.
 
         Args:
-            examples: folder of the artifact.
+            examples: The folder of the artifact.
         """
         number = len(self.places)
         shards = {shard_name(index, number): [place.parent.name, place.name] for index, place in enumerate(self.places)}
@@ -87,23 +87,23 @@ def _content(place: Path, split: str) -> Path:
 
 
 class KnownShards:
-    """Which span each row group of an artifact of examples is of."""
+    """The span of each row group of an artifact of examples."""
 
     def __init__(self, examples: Path) -> None:
-        """Look.
+        """Read the record.
 
         Args:
-            examples: folder of the artifact.
+            examples: The folder of the artifact.
         """
         path = examples / SPANS
         self._shards: dict[str, list[str]] = json.loads(path.read_text())["shards"] if path.exists() else {}
 
     def __bool__(self) -> bool:
-        """Return whether they are of spans."""
+        """Return whether the examples are in spans."""
         return bool(self._shards)
 
     def of(self, group: RowGroup) -> tuple[str, str]:
-        """Return the span of a row group, and what tells its shard from all others.
+        """Return the span of a row group, and the identity of its shard.
 
         Args:
             group: of the examples.

@@ -1,8 +1,7 @@
-"""What was found out about spans and read of them before: kept in the workspace, so that each is read once.
+"""A store of results about spans in the workspace, so that each span is read once.
 
-A run whose window has 28 spans reads the new one. What is kept of a span depends on its files, on the code and on what
-is asked of it; anything else is another entry. Entries are written beside their place and then moved, so a killed run
-leaves none that is torn.
+A run whose window has 28 spans reads only the new one. The key of an entry covers the files of the span, the code and
+the request. Entries are written aside and then moved, so that a killed run leaves no torn entry.
 """
 
 import contextlib
@@ -30,7 +29,7 @@ FOLDER = "spans"
 """Of a workspace."""
 _INDEX = "index.json"
 _UNUSED_SECONDS = 7 * 24 * 3600
-"""Time after which what is kept of a span that no window has is removed."""
+"""Time after which the entries of a span that is in no window are removed."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class SpanStore:
 
     @classmethod
     def beside(cls, artifact_uri: str) -> "SpanStore | None":
-        """Return the store of the workspace that an artifact is in; None: it is in none, as in a pod.
+        """Return the store of the workspace that contains an artifact; None if there is no workspace, as in a pod.
 
         Args:
             artifact_uri: WORKSPACE/artifacts/COMPONENT/KEY/ID.
@@ -51,37 +50,37 @@ class SpanStore:
         return cls(parents[3] / FOLDER) if is_in_workspace else None
 
     def place(self, span: str, kind: str, *depends_on: Any) -> Path:
-        """Return where an entry is, whether it is there or not.
+        """Return the path of an entry, which need not exist.
 
         Args:
-            span: its label.
+            span: The label of the span.
             kind: The kind of the entry.
-            depends_on: everything that it depends on besides the code; each has a `repr` that says all of it.
+            depends_on: Everything except the code that the entry depends on; each has a complete `repr`.
         """
         digest = hashlib.sha256(repr((code_digest(_CODE), *depends_on)).encode()).hexdigest()
         return self.folder / quote(span, safe="") / f"{kind}-{digest[:40]}"
 
     @staticmethod
     def read(place: Path) -> Any:
-        """Return an entry; None: there is none.
+        """Return an entry, or None.
 
         Args:
-            place: of the entry.
+            place: The path of the entry.
         """
         try:
             content = place.read_bytes()
             os.utime(place)
             return pickle.loads(content)
-        except Exception:  # what is torn, or of another version, fails in any way
+        except Exception:  # a torn entry, or one of another version, can fail in any way
             return None
 
     @staticmethod
     def write(place: Path, value: Any) -> None:
-        """Keep an entry.
+        """Store an entry.
 
         Args:
-            place: of the entry.
-            value: that can be pickled.
+            place: The path of the entry.
+            value: A value that can be pickled.
         """
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f".{place.name}.{os.getpid()}")
@@ -89,11 +88,12 @@ class SpanStore:
         partial.replace(place)
 
     def completed(self, places: Sequence[Path], make: Callable[[list[int]], Iterable[Any]]) -> list[Any]:
-        """Return entries, and make and keep those that are not there.
+        """Return entries; compute and store the missing ones.
 
         Args:
-            places: of the entries.
-            make: given the numbers of those that are not there, returns them in that order. It is not called for none.
+            places: The paths of the entries.
+            make: Takes the numbers of the missing entries, and returns them in that order. It is not called if none is
+                missing.
 
         Returns:
             All entries.
@@ -106,21 +106,21 @@ class SpanStore:
         return entries
 
     def changes(self, spans: Sequence[Span]) -> tuple[str, ...]:
-        """Compare spans with those that earlier runs had.
+        """Compare spans with those of earlier runs.
 
         Args:
-            spans: of this run, in order.
+            spans: The spans of this run, in order.
 
         Returns:
-            Sentences on those that are new, late, or have other files than before; none for the first run.
+            Sentences about spans that are new, late, or have changed files; none for the first run.
         """
         return changes(states_of(spans), self._index())
 
     def remember(self, spans: Sequence[Span]) -> None:
-        """Note which spans a run had, and remove what is kept of others that nobody has used for a week.
+        """Record the spans of a run, and remove the entries of others that have not been used for a week.
 
         Args:
-            spans: of the run.
+            spans: The spans of the run.
         """
         index = self._index() | states_of(spans)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -143,23 +143,23 @@ SpanStates = dict[str, tuple[int, str]]
 
 
 def states_of(spans: Iterable[Span]) -> SpanStates:
-    """Return what tells whether a span is new, or was written anew.
+    """Return the states of spans, which show whether a span is new or was rewritten.
 
     Args:
-        spans: each with its files.
+        spans: The spans with their files.
     """
     return {span.label: (span.number, state_of(span.paths)) for span in spans}
 
 
 def changes(now: SpanStates, before: SpanStates) -> tuple[str, ...]:
-    """Compare spans with those of before.
+    """Compare spans with earlier ones.
 
     Args:
-        now: of a run, in order.
-        before: of all earlier runs; empty for the first one.
+        now: The spans of a run, in order.
+        before: The spans of all earlier runs; empty for the first run.
 
     Returns:
-        Sentences on those that are new, late, or have other files than before.
+        Sentences about spans that are new, late, or have changed files.
     """
     if not before:
         return ()
@@ -167,7 +167,7 @@ def changes(now: SpanStates, before: SpanStates) -> tuple[str, ...]:
     groups: dict[str, list[str]] = {"New": [], "Arrived late": [], "Written anew": []}
     for label, (number, state) in now.items():
         if label not in before:
-            if number > oldest:  # older ones were there, and a wider window has them now
+            if number > oldest:  # older spans existed before, and a wider window includes them now
                 groups["New" if number > newest else "Arrived late"].append(label)
         elif before[label][1] != state:
             groups["Written anew"].append(label)
@@ -194,11 +194,11 @@ def state_of(paths: Iterable[str]) -> str:
 
 
 def link(source: Path, target: Path) -> None:
-    """Have a file under a second name; it is copied where the file system has no links.
+    """Give a file a second name; it is copied if the file system has no links.
 
     Args:
-        source: the file.
-        target: its second name.
+        source: The file.
+        target: Its second name.
     """
     try:
         os.link(source, target)

@@ -1,7 +1,6 @@
-"""What the scan of the table found, on the way from ExampleGen to those that read its examples: a file among them.
-
-It is no property of the artifact: Kubeflow Pipelines hands those to each task in one argument, and a table may have
-more columns than fit in there.
+"""The result of the table's scan, which ExampleGen stores in a file beside its examples. It is not a property of the
+artifact: Kubeflow Pipelines passes those to each task in one argument, and a table may have more columns than fit into
+    it.
 """
 
 import functools
@@ -17,14 +16,14 @@ from kubetfx.models.columns.column_profile import DateFormat, Lists, Texts
 
 @dataclass(frozen=True)
 class TableProfile:
-    """What a scan of the whole table found out."""
+    """What a scan of the whole table found."""
 
     columns: tuple[Column, ...]
     num_rows: int
     file_notes: tuple[str, ...] = ()
-    """What was understood of the files, and which of their columns are left out, a sentence each."""
+    """How the files were read, and which of their columns are left out, a sentence each."""
     split_notes: tuple[str, ...] = ()
-    """Which splits have another share of the rows than was asked for, a sentence each."""
+    """Splits whose share of the rows differs from the configured one, a sentence each."""
     copy_notes: tuple[str, ...] = ()
     """Which rows are near copies of others, a sentence each."""
     copies_together: str | None = None
@@ -32,7 +31,7 @@ class TableProfile:
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know of how the table was read, a sentence each."""
+        """Notes on how the table was read, a sentence each."""
         said = [f"Column {column.name!r}: {column.note}." for column in self.columns if column.note]
         odd = [f"Column {column.name!r}: {column.odd_cells}." for column in self.columns if column.odd_cells]
         return [*self.file_notes, *odd, *said, *self.copy_notes]
@@ -41,18 +40,18 @@ class TableProfile:
         """Return the profile of a column.
 
         Args:
-            name: The name of the column, which must be there.
+            name: The name of the column, which must exist.
         """
         return self._by_name[name]
 
     @functools.cached_property
     def _by_name(self) -> dict[str, Column]:
-        """There may be thousands, of which each is asked for."""
+        """Return the columns by name, since there may be thousands of look-ups."""
         return {column.name: column for column in reversed(self.columns)}
 
     @property
     def described(self) -> list[str]:
-        """Columns that statistics are computed of: all but the encoded bytes of pictures."""
+        """Columns with statistics: all except the encoded bytes of pictures."""
         return [column.name for column in self.columns if not column.picture_reason]
 
     @property
@@ -62,7 +61,7 @@ class TableProfile:
 
 
 def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
-    """Leave the profile with the examples. Only the label keeps its values.
+    """Write the profile beside the examples. Only the label keeps its values.
 
     Args:
         examples_folder: The examples folder of the artifact.
@@ -81,7 +80,7 @@ def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
 
 
 def read(examples_folder: Path) -> TableProfile:
-    """Return the profile that an ExampleGen of ours left with its examples.
+    """Return the profile that kubetfx's ExampleGen wrote beside its examples.
 
     Args:
         examples_folder: The examples folder of the artifact.
@@ -99,7 +98,7 @@ def read(examples_folder: Path) -> TableProfile:
 
 
 def _column(entry: dict[str, Any]) -> Column:
-    known = {field.name for field in fields(Column)}  # an earlier version had others
+    known = {field.name for field in fields(Column)}  # an earlier version had other fields
     dates = tuple(DateFormat(**one) for one in entry.get("dates", ()))
     lists = Lists(**entry["lists"]) if entry.get("lists") else None
     texts = Texts(entry["texts"]["num_words"], tuple(entry["texts"]["lengths"])) if entry.get("texts") else None

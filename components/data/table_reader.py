@@ -1,6 +1,6 @@
 """A table in files as examples: shards of about one size, in which the content of a row chooses its split.
 
-Which files there are and what is in them is tables.py's to say, and how they are cut table_shards.py's.
+tables.py finds the files and scans them, and table_shards.py cuts them.
 """
 
 import functools
@@ -48,7 +48,7 @@ class TableReader(ExampleReader):
         spans: Collection[str] | None = None,
         store: SpanStore | None = None,
     ) -> None:
-        """Find nothing yet.
+        """Set up the reader; nothing is read yet.
 
         Args:
             data: the section of the config.
@@ -62,7 +62,7 @@ class TableReader(ExampleReader):
         self._store = store
 
     def files(self) -> Files:
-        """Return where the table is."""
+        """Return the files of the table."""
         found = self._files
         if found.spans:
             patterns = {span.label: span.pattern for span in found.spans}
@@ -71,7 +71,10 @@ class TableReader(ExampleReader):
         return Files(str(found.root), {ALL: found.pattern})
 
     def fingerprint(self) -> str:
-        """Of its pictures; empty without them. What lies in a bucket has none, and is not scanned for it."""
+        """Return the fingerprint of the table's pictures; empty without pictures.
+
+        A table in a bucket has none, and is not scanned for it.
+        """
         files = self._files
         if any(is_url(path) for path in files.paths):
             return ""
@@ -79,11 +82,11 @@ class TableReader(ExampleReader):
         return f",pictures:{picture_columns.fingerprint(column, files, self._data)}" if column else ""
 
     def table_files(self) -> TableFiles:
-        """Return all of them, those that `data.splits.files` names among them."""
+        """Return all files, including those that `data.splits.files` names."""
         return self._files
 
     def open(self, splits: Mapping[str, int], run: Run) -> Source:
-        """Scan the table, and look into its pictures."""
+        """Scan the table, and inspect its pictures."""
         files = self._files
         profile = self._profile(files, run)
         tables.check_label(profile, self._data)
@@ -113,7 +116,7 @@ class TableReader(ExampleReader):
 
     @staticmethod
     def _kept_shards(store: SpanStore, files: TableFiles, shards: Sequence[Shard], read: "_ReadShard") -> SpanShards:
-        """Return where each shard is, or will be."""
+        """Return the place of each shard, which may not exist yet."""
         of_path = {path: span.label for span in files.spans for path in span.paths}
         reading = read.depends_on
         places = []
@@ -161,9 +164,9 @@ class TableReader(ExampleReader):
     def _near_copies(
         self, files: TableFiles, profile: table_profile.TableProfile, shards: Sequence[Shard], run: Run
     ) -> NearCopies | None:
-        """Return rows whose texts are nearly the same, where nothing else says what belongs together.
+        """Return rows with nearly the same text, if no other rule groups rows.
 
-        Of a table in spans each is read by itself, so there a check of the rows finds them.
+        The spans of a table are read separately, so there a check of the rows finds them.
         """
         config = self._data.splits
         if config.by != "row" or config.columns or config.files or files.spans:
@@ -179,7 +182,9 @@ class TableReader(ExampleReader):
         return NearCopies(name, groups)
 
     def _all_columns(self, files: TableFiles, profile: table_profile.TableProfile) -> list[table_profile.Column]:
-        """Return the columns of the table, and those in `data.drop`: what is left out does not change the splits."""
+        """Return the columns of the table including those in `data.drop`, so that dropping a column does not change the
+        splits.
+        """
         if not self._data.drop:
             return list(profile.columns)
         dropped = [name for name in tables.column_names(files, self._data) if name and name in self._data.drop]
@@ -187,7 +192,7 @@ class TableReader(ExampleReader):
             return list(profile.columns)
         try:
             found = tables.scan_columns(files, self._data, dropped, self._store).columns
-        except DataError:  # perhaps that is why they are left out
+        except DataError:  # perhaps they were dropped for that reason
             found = tuple(table_profile.Column(name, "string") for name in dropped)
         return [*profile.columns, *found]
 
@@ -210,12 +215,12 @@ def _texts_of(part: TableFile, *, column: table_profile.Column) -> Iterator[tupl
 
 @dataclass(frozen=True)
 class _ReadShard:
-    """Reads the rows of a shard that have a label, and a picture where there is a column of them."""
+    """Reads the rows of a shard that have a label and, if there is a column of pictures, a picture."""
 
     profile: table_profile.TableProfile
-    """Of the columns that become examples."""
+    """Types of the columns that become examples."""
     columns: Sequence[table_profile.Column]
-    """That are read, those among them that only decide about the split."""
+    """Types of the columns that are read, including those that only determine the split."""
     files: TableFiles
     data: DataConfig
     rule: row_splits.RowSplits
@@ -223,7 +228,7 @@ class _ReadShard:
 
     @property
     def depends_on(self) -> tuple[Any, ...]:
-        """All that decides about what is read of a shard, besides its files and which span is the newest."""
+        """Everything that determines the result of reading a shard, besides its files and the newest span."""
         known = {column.name for column in self.profile.columns}
         columns = [
             (
@@ -246,7 +251,7 @@ class _ReadShard:
             yield whole.select(names), self.rule.split(keyed, file=file)
 
     def _with_pictures(self, block: pa.RecordBatch, path: str) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-        """Return the rows whose picture can be used: with its bytes, and as the rule of the splits sees them."""
+        """Return the rows with a usable picture, once with its bytes and once as the split rule sees them."""
         column = picture_columns.picture_column(self.profile)
         if column is None or self.pictures is None:
             return block, block
@@ -261,9 +266,7 @@ class _ReadShard:
 
 
 def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """Yield the items, of which a thread makes the next one meanwhile: reading lets go of the interpreter, and so does
-    writing.
-    """
+    """Yield the items while a thread prepares the next one: reading and writing both release the interpreter's lock."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         coming = pool.submit(next, items, None)
         while (item := coming.result()) is not None:

@@ -1,6 +1,6 @@
-"""One pass over a table's blocks, and what several files have in common.
+"""One pass over a table's blocks, and merging the profiles of several files.
 
-Knows Arrow and no file: what is read, and in which order, is tables.py's to say.
+It knows Arrow but no files: tables.py decides what is read, and in which order.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -30,13 +30,13 @@ class Plan:
     path: str
     """For errors."""
     names: Sequence[str]
-    """Of its columns. Those that no block has are of type float, without a value."""
+    """Of its columns. Columns that are in no block have type float and no values."""
     stated: Mapping[str, Stated]
-    """Types of columns that the user says."""
+    """The column types that the user gives."""
     decimal: str | None = None
-    """Mark between the whole and the fractional part of a number, of a CSV file, whose blocks are text."""
+    """Decimal mark of a CSV file, whose blocks are text."""
     choices: Mapping[str, Choice] = field(default_factory=dict)
-    """What columns are taken for, as its first cells or an earlier pass say."""
+    """The types of columns according to the first cells or an earlier pass."""
     max_unique: int | None = None
     """See ColumnScan."""
 
@@ -44,7 +44,7 @@ class Plan:
         """Return the plan of another pass.
 
         Args:
-            choices: as this one found them.
+            choices: The types that this pass found.
         """
         return replace(self, choices={**self.choices, **choices})
 
@@ -62,12 +62,12 @@ def scan(
     Args:
         read: begins a pass over the blocks of the file.
         path: its name, for errors.
-        names: The names of its columns. Those that no block has are of type float, without a value.
-        stated: types of columns that the user says.
-        decimal: mark between the whole and the fractional part of a number, of a CSV file, whose blocks are text.
+        names: The names of its columns. Columns that are in no block have type float and no values.
+        stated: The column types that the user gives.
+        decimal: The decimal mark of a CSV file, whose blocks are text.
 
     Returns:
-        The profile; columns that hold neither numbers nor text are left out of it, and noted.
+        The profile, without columns that hold neither numbers nor text, which are noted.
 
     Raises:
         DataError: a cell cannot be what the column holds.
@@ -87,11 +87,11 @@ class Pass:
     """One pass over a file, or over a part of it."""
 
     def __init__(self, plan: Plan, *, rows_before: int = 0) -> None:
-        """Begin.
+        """Begin a pass.
 
         Args:
             plan: The plan of the file.
-            rows_before: rows of the file before the part, where errors are to say which row it is.
+            rows_before: The number of rows before the part, from which errors compute the row number.
         """
         self._plan = plan
         self._rows_before = rows_before
@@ -99,7 +99,7 @@ class Pass:
         self._scans: dict[str, ColumnScan | TextScan | None] = {}
         self._left_out: list[str] = []
         self.num_rows = 0
-        """Of the part."""
+        """Number of rows of the part."""
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Add a block.
@@ -128,7 +128,7 @@ class Pass:
         self.num_rows += batch.num_rows
 
     def _check_no_header(self, batch: pa.RecordBatch) -> None:
-        """Refuse text files that were put together with their headers."""
+        """Refuse text files that were concatenated with their headers."""
         if self._plan.decimal is None or batch.num_columns < 2:
             return
         first = batch.schema.names[0]
@@ -140,7 +140,7 @@ class Pass:
         if pc.any(repeats).as_py():
             row = self._rows_before + self.num_rows + repeats.index(pa.scalar(True)).as_py() + 1
             raise DataError(
-                f"{self._plan.path}: row {row:,} is the header once more, as if files had been put together. Received: "
+                f"{self._plan.path}: row {row:,} repeats the header, as if files had been concatenated. Received: "
                 f"{','.join(batch.schema.names)[:80]}. Leave such rows out, or give the files as they were, in a "
                 "folder."
             )
@@ -162,9 +162,9 @@ class Pass:
         return ColumnScan(name, "string" if name in self._texts else held, max_unique=self._plan.max_unique)
 
     def _readings_of(self, held: CellType, stated: Stated | None) -> list[Reading]:
-        """Return what the cells may mean: what the user says, or what they look like.
+        """Return the possible readings of the cells: the type that the user gives, or the types that they look like.
 
-        Parquet says itself what is a number.
+        Parquet itself declares numbers.
         """
         is_text = held == "string"
         kinds = readings()
@@ -179,7 +179,7 @@ class Pass:
         """Add the next part of the file.
 
         Args:
-            later: the pass over it, which is not used again.
+            later: The pass over it, which must not be used again.
         """
         for name, scan in later._scans.items():
             ours = self._scans.get(name)
@@ -187,7 +187,7 @@ class Pass:
                 self._scans[name] = ours.merged(scan, rows_before=self.num_rows)
             elif isinstance(ours, ColumnScan) and isinstance(scan, ColumnScan):
                 self._scans[name] = ours.merged(scan)
-            elif name not in self._scans:  # there was no row
+            elif name not in self._scans:  # there were no rows
                 self._scans[name] = scan
         self._left_out = self._left_out or later._left_out
         self.num_rows += later.num_rows
@@ -204,17 +204,19 @@ class Pass:
                 ours.take_values(theirs)
 
     def choices(self) -> dict[str, Choice]:
-        """Return what columns were taken for."""
+        """Return the types of the columns."""
         scans = {name: scan for name, scan in self._scans.items() if isinstance(scan, TextScan)}
         return {name: choice for name, scan in scans.items() if (choice := scan.choice) is not None}
 
     def again(self) -> dict[str, Choice]:
-        """Return what another pass has to take columns for; of others this pass has the profile."""
+        """Return the columns that need another pass, with the types to use; this pass has the profiles of the
+        others.
+        """
         scans = {name: scan for name, scan in self._scans.items() if isinstance(scan, TextScan)}
         return {name: choice for name, scan in scans.items() if (choice := scan.again) is not None}
 
     def profile(self) -> TableProfile:
-        """Return what was found."""
+        """Return the profile."""
         scans = {name: self._scans[name] for name in self._plan.names if name in self._scans}
         columns = {name: self._noted(scan.column()) for name, scan in scans.items() if scan is not None}
         columns |= {name: Column(name, "float") for name in self._plan.names if name not in self._scans}
@@ -247,13 +249,13 @@ def _added(column: ColumnScan, array: pa.Array) -> ColumnScan:
 
 
 def cell_type(arrow_type: pa.DataType) -> CellType | None:
-    """Find what the cells of a column hold.
+    """Find the type of a column's cells.
 
     Args:
-        arrow_type: of the column, in a Parquet file or in a block.
+        arrow_type: The type of the column in a Parquet file or in a block.
 
     Returns:
-        The type they are read as; None: they are neither numbers nor text, nor lists of categories.
+        The type as which they are read; None if they are neither numbers nor text nor lists of categories.
     """
     if pa.types.is_dictionary(arrow_type):
         return cell_type(arrow_type.value_type)
@@ -271,11 +273,11 @@ def cell_type(arrow_type: pa.DataType) -> CellType | None:
 
 
 def check_label_is_there(table: TableProfile, label: str, *, path: str) -> None:
-    """Refuse a file without the label, where others have it; other columns may be missing in it.
+    """Refuse a file without the label if other files have it; other columns may be missing.
 
     Args:
-        table: profile of the file.
-        label: name of the column.
+        table: The profile of the file.
+        label: The name of the column.
         path: The path of the file.
 
     Raises:
@@ -284,7 +286,7 @@ def check_label_is_there(table: TableProfile, label: str, *, path: str) -> None:
     if label not in table.names:
         raise DataError(
             f"{path} lacks the label {label!r}, which other files have. Received the columns: "
-            f"{', '.join(table.names)}. Mend the file, or narrow data.path."
+            f"{', '.join(table.names)}. Fix the file, or narrow data.path."
         )
 
 
@@ -299,11 +301,11 @@ def merge(
     """Return the profile of two files together. A column that one of them lacks is missing in its rows, and noted.
 
     Args:
-        first: of the files before.
-        second: of one more.
-        sources: in which file each column had its first value; it is kept up to date.
-        path: name of the second file.
-        in_folders: columns that the names of folders say, too.
+        first: The profile of the earlier files.
+        second: The profile of one more file.
+        sources: The file in which each column had its first value; it is updated.
+        path: The name of the second file.
+        in_folders: Columns that the names of folders give, too.
 
     Raises:
         DataError: a column holds numbers in one and text in the other.
@@ -325,13 +327,13 @@ def merge(
 
 
 def whole_numbers(column: Column) -> Column:
-    """Take decimal numbers for whole ones, if all are: pandas writes 0 and 1 with gaps as 0.0 and 1.0.
+    """Convert decimal numbers to whole ones, if all are whole: pandas writes 0 and 1 with gaps as 0.0 and 1.0.
 
     Args:
         column: the label.
 
     Returns:
-        The column of int64; another one, or one of very many values, as it is.
+        The column as int64; unchanged if it is another column, or has very many values.
     """
     if column.type != "float" or not column.values or not all(float(value).is_integer() for value in column.values):
         return column
@@ -358,13 +360,13 @@ def _differences(first: TableProfile, second: TableProfile, path: str, in_folder
 
 
 def merged_column(first: Column, second: Column, *, source: str, path: str) -> Column:
-    """Return what a scan of two files found out about a column that has values in both.
+    """Return what a scan of two files found about a column that has values in both.
 
     Args:
-        first: of the files before.
-        second: of one more.
-        source: the file that the first is known from.
-        path: name of the second file.
+        first: The profile from the earlier files.
+        second: The profile from one more file.
+        source: The file of the first.
+        path: The name of the second file.
 
     Raises:
         DataError: it holds numbers in one and text in the other.
@@ -400,5 +402,5 @@ def merged_column(first: Column, second: Column, *, source: str, path: str) -> C
         total = first.mean * first.num_values + second.mean * second.num_values
         merged = replace(merged, mean=total / merged.num_values)
     if first.num_distinct is None or second.num_distinct is None:
-        return replace(merged, values_repeat=True)  # not known, and so not taken for an identifier
+        return replace(merged, values_repeat=True)  # not known, so that it does not count as an identifier
     return with_values(merged, tuple(sorted({*first.values, *second.values})))

@@ -1,6 +1,6 @@
-"""The files of a table cut into shards: parts that are read by themselves, about as large as each other.
+"""Cuts the files of a table into shards: parts of similar size that can be read separately.
 
-How many there are depends on the bytes of the table, and not on the number of its files, nor on who reads them.
+Their number depends on the bytes of the table, not on the number of its files or on the process that reads them.
 """
 
 import functools
@@ -27,13 +27,14 @@ from kubetfx.tables.files import TableFiles
 from kubetfx.tables.table_file import TableFile, neighbours, reading
 
 MAX_SHARDS = 1_024
-"""About. Each becomes a file per split, which all later nodes open."""
+"""Approximate size of a shard. Each becomes one file per split, which all later nodes open."""
 COLUMN_BYTES = 2**17
-"""For a part, at least, per column of the file: later nodes take time for each column of each shard, however few rows
-it has there."""
+"""Minimum size of a part per column of the file: later nodes take time for each column of each shard, however few rows
+it has there.
+"""
 
 Shard = tuple[TableFile, ...]
-"""Files or parts of files, whose rows come one after the other."""
+"""Files or parts of files with consecutive rows."""
 
 
 def shards_of(files: TableFiles, data: DataConfig, run: Run) -> list[Shard]:
@@ -42,7 +43,7 @@ def shards_of(files: TableFiles, data: DataConfig, run: Run) -> list[Shard]:
     Args:
         files: The files of the table.
         data: the section of the config.
-        run: does work on many pieces.
+        run: Executes the work on many pieces.
 
     Returns:
         Shards, which together have every row once, in the order of the table; each of one span alone.
@@ -61,16 +62,16 @@ def shards_of(files: TableFiles, data: DataConfig, run: Run) -> list[Shard]:
 
 
 def part_bytes_of(total: int) -> int:
-    """Return how large the parts of a table are, about.
+    """Return the approximate size of the parts of a table.
 
     Args:
-        total: bytes of its files.
+        total: The number of bytes of its files.
     """
     return max(PART_BYTES, total // MAX_SHARDS)
 
 
 def opened_files(paths: Sequence[str], files: TableFiles, data: DataConfig) -> list[tuple[TableFile, int]]:
-    """Look at the beginnings of files, several at a time.
+    """Open files, several at a time.
 
     Args:
         paths: The paths of the files.
@@ -87,15 +88,15 @@ def opened_files(paths: Sequence[str], files: TableFiles, data: DataConfig) -> l
 
 
 def cut(opened: Sequence[tuple[TableFile, int]], *, part_bytes: int, run: Run) -> list[list[tuple[TableFile, int]]]:
-    """Cut files into parts that are read by themselves.
+    """Cut files into parts that can be read separately.
 
     Args:
-        opened: the files, each with its bytes.
-        part_bytes: of a part, at least, if the file goes on; more where it has many columns.
-        run: does work on many pieces.
+        opened: The files, each with its number of bytes.
+        part_bytes: The minimum size of a part, except the last; more for files with many columns.
+        run: Executes the work on many pieces.
 
     Returns:
-        The parts of each file in their order, each with about its bytes.
+        The parts of each file in order, each with its approximate size.
 
     Raises:
         DataError: a file cannot be read.
@@ -114,7 +115,7 @@ def _opened(path: str, files: TableFiles, data: DataConfig) -> tuple[TableFile, 
 
 
 def _parts(opened: tuple[TableFile, int], quotes: Sequence[Quotes], *, part_bytes: int) -> list[tuple[TableFile, int]]:
-    """Return the parts of a file, each with about its bytes."""
+    """Return the parts of a file, each with its approximate size."""
     file, num_bytes = opened
     parts = [file]
     if quotes and isinstance(file, CsvTable):

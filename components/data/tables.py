@@ -1,7 +1,7 @@
-"""A run's table: its files as TFX is told of them, a scan that agrees on types, and the label.
+"""A run's table: its files, a scan that determines types, and the label.
 
-Knows Arrow and nothing of TFX. Every column ends up as one of three types; missing cells are null. How files are read
-is kubetfx/tables' to say.
+It knows Arrow but not TFX. Every column has one of three types in the end; missing cells are null. kubetfx/tables reads
+the files.
 """
 
 import math
@@ -46,16 +46,15 @@ from kubetfx.tables.window import Window, has_spans
 
 
 def find_files(data: DataConfig, spans: Collection[str] | None = None) -> TableFiles:
-    """Return the files of one format that `data.path`, a folder or a glob, means; the rows of a source are fetched into
-    files.
+    """Return the files of `data.path`, which all have one format; the rows of a source are fetched into files.
 
     Args:
-        data: the section.
-        spans: patterns of those that were found before; None: `data.window` says which are wanted.
+        data: The section.
+        spans: The patterns of spans that were found before; None: `data.window` chooses.
 
     Raises:
-        ConfigError: there is no such source.
-        DataError: nothing matches, the files are of both formats, or the folder may not be read.
+        ConfigError: the source does not exist.
+        DataError: nothing matches, the files have several formats, or the folder is not readable.
     """
     data = data_source.fetched(data)
     try:
@@ -101,17 +100,15 @@ def column_names(files: TableFiles, data: DataConfig) -> list[str]:
 def inspect_table(
     files: TableFiles, data: DataConfig, run: Run = run_in_threads, store: SpanStore | None = None
 ) -> TableProfile:
-    """Return what a scan of the whole table finds: a type for every column, the number of rows, missing cells and
-    distinct values.
-
-    A run looks at its table twice, before anything is done and in ExampleGen: the last scan of a process is kept, as
-    long as the files have not changed.
+    """Return the profile of the whole table: a type for every column, the number of rows, missing cells and distinct
+    values. A run scans its table twice, at the start and in ExampleGen, so the last scan of a process is kept as long
+    as the files have not changed.
 
     Args:
         files: the table.
         data: the section.
-        run: has files and their parts scanned.
-        store: The store of the workspace, for a table in spans; None: every file is looked at.
+        run: Executes the scans of files and parts.
+        store: The store of the workspace, for a table in spans; None: every file is scanned.
 
     Raises:
         DataError: a file is empty, ragged, not UTF-8, not of the format that was said; or the files disagree.
@@ -130,7 +127,7 @@ _last_scan: tuple[Any, TableProfile] | None = None
 
 
 def _scan_key(files: TableFiles, data: DataConfig) -> Any:
-    """Return what a scan depends on; None for files that are not on this machine."""
+    """Return the key of a scan; None for files that are not on this machine."""
     try:
         stats = [os.stat(path) for path in files.paths]
     except OSError:
@@ -199,7 +196,7 @@ def _inspect_table(
 def _with_folders(
     column: Column, rows: Mapping[str, int], held: Mapping[str, set[str]], sources: Mapping[str, str], data: DataConfig
 ) -> Column:
-    """Return a column of some files, and of the folders of the files that lack it."""
+    """Return a column merged from files and, for files that lack it, from the names of folders."""
     name = column.name
     lacking = {path: number for path, number in rows.items() if name not in held[path]}
     others = profile_columns(lacking, drop=data.drop, known=(), stated=data.stated_types)
@@ -212,20 +209,20 @@ def _with_folders(
 
 
 def _check_stated(columns: Sequence[Column], data: DataConfig) -> None:
-    """Refuse a type that no cell has."""
+    """Refuse a type that fits no cell."""
     for column in columns:
         stated = data.stated_types.get(column.name)
         if stated and stated.kind != "text" and column.odd_cells and not column.num_values:
             ways = {"date": in_one_line({column.name: {"date": "%d/%m/%Y"}}), "number": "data.csv: {decimal: ','}"}
             how = f", or how its cells are written, {ways[stated.kind]} for example" if stated.kind in ways else ""
             raise DataError(
-                f"data.types says of column {column.name!r} what none of its cells is: {stated.kind}. Received: "
+                f"data.types gives column {column.name!r} a type that none of its cells fits: {stated.kind}. Received: "
                 f"{column.odd_cells}. Say data.types: {in_one_line({column.name: 'text'})}{how}."
             )
 
 
 def _as_label(column: Column, files: TableFiles, data: DataConfig, *, num_rows: int) -> Column:
-    """Return the label, with a note on cells that are written and read as missing: NA may be a country."""
+    """Return the label, with a note on texts that are read as missing: NA may be a country."""
     column = _with_variants(whole_numbers(column))
     words = set(data.missing_values) - {""}
     if files.format != "csv" or column.type != "string" or column.num_values == num_rows or not words:
@@ -245,7 +242,7 @@ def _as_label(column: Column, files: TableFiles, data: DataConfig, *, num_rows: 
 
 
 def _with_variants(label: Column) -> Column:
-    """Return the label, with a note on classes that differ in spaces or case alone."""
+    """Return the label, with a note on classes that differ only in spaces or case."""
     spellings: dict[str, list[Any]] = {}
     for value in label.values if label.type == "string" else ():
         spellings.setdefault(str(value).strip().casefold(), []).append(value)
@@ -263,7 +260,7 @@ def read_blocks(
 
     Args:
         path: The path of the file.
-        columns: to read, with their types.
+        columns: The columns to read, with their types.
         file_format: of the file.
         data: the section.
 
@@ -277,8 +274,8 @@ def blocks_of(file: TableFile, columns: Sequence[Column]) -> Iterator[pa.RecordB
     """Yield the rows of one file, or of a part of it, a block at a time, in the given columns and types.
 
     Args:
-        file: opened, or a part of one.
-        columns: to read, with their types.
+        file: An opened file, or a part of one.
+        columns: The columns to read, with their types.
 
     Yields:
         Batches of int64, double and string columns. Missing cells and NaN are null.
@@ -299,21 +296,24 @@ def blocks_of(file: TableFile, columns: Sequence[Column]) -> Iterator[pa.RecordB
 
 
 def _understood(array: pa.Array, column: Column, *, decimal: str) -> pa.Array:
-    """Return a column's block in the type of the column; its cells may be spelled unusually."""
+    """Return a column's block in the type of the column, also if its cells are spelled unusually."""
     if column.reading and (column.type == "string" or cell_type(array.type) == "string"):
         array = readings()[column.reading].understood(texts_of(array), column, decimal=decimal)
     return to_type(array, ARROW_TYPES[column.type])
 
 
 def _split_glob(path: Location) -> tuple[Location, str]:
-    """Return the folder before the first placeholder, or around a path without one, and the rest."""
+    """Split a path at the folder before the first placeholder, or at the parent folder, and return both parts."""
     text = str(path)
     base = re.split(r"[*?\[{]", text, maxsplit=1)[0].rpartition("/")[0]
     return locate(base or ("/" if text.startswith("/") else ".")), text[len(base) :].lstrip("/")
 
 
 def _files_of_splits(folder: Location, data: DataConfig) -> TableFiles:
-    """Return the files that `data.splits.files` names. TFX's fingerprint covers all that is as deep in the folder."""
+    """Return the files that `data.splits.files` names.
+
+    TFX's fingerprint covers all files at the same depth in the folder.
+    """
     if not folder.is_dir():
         raise DataError(f"data.path must be a folder, where data.splits.files names files in it. Received: {folder}.")
     paths: list[str] = []
@@ -343,7 +343,7 @@ def _in_spans(base: Location, pattern: str, data: DataConfig, spans: Collection[
     taken = chosen.spans if spans is None else exactly(base, pattern, spans)
     if data.splits.by == "span" and len(taken) == 1:
         raise DataError(
-            "data.splits.eval: newest leaves no span for training, where there is one. Received: "
+            "data.splits.eval: newest leaves no span for training. Received: "
             f"{taken[0].label} alone, in {base / pattern}. Wait for the next, or leave `eval: newest` out."
         )
     paths = tuple(path for span in taken for path in span.paths)
@@ -358,8 +358,8 @@ def check_label(profile: TableProfile, data: DataConfig) -> Column:
         data: the section.
 
     Raises:
-        DataError: there is no such column, it holds dates, it has fewer than two values, infinite ones, or rows
-            without one.
+        DataError: the column does not exist, holds dates, has fewer than two values, infinite values, or rows without a
+            value.
     """
     if data.label not in profile.names:
         ranked = sorted(profile.names, key=lambda name: f"{name!r}" not in nearest(data.label, profile.names))
@@ -404,4 +404,4 @@ def _other_delimiter(names: Sequence[str]) -> str:
     if marks is None:
         return ""
     stated = in_one_line({"delimiter": marks[1][0]})
-    return f" If they are separated by something else than usual, say so: data.csv: {stated}"
+    return f" If another delimiter separates them, set it: data.csv: {stated}"

@@ -1,6 +1,5 @@
-"""What statistics of the texts in a split there are, and what is unusual: another script, unknown words, gibberish.
-
-They are counted by text_statistics.py; the report reads them without pyarrow.
+"""The statistics of the texts in a split, and the judgement of what is unusual: another script, unknown words,
+gibberish. text_statistics.py counts them; the report reads them without pyarrow.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,46 +8,46 @@ from dataclasses import dataclass
 from kubetfx.artifacts import TRAIN
 
 MIN_CELLS = 20
-"""Of a split that is judged."""
+"""Minimum number of cells of a split for a judgement."""
 MUCH_OF_SCRIPTS = 0.1
-"""Share of the letters that are in another script than in the training rows."""
+"""Share of letters in another script than in the training rows from which on it is reported."""
 MANY_UNKNOWN = 0.15
-"""Share of the words that are unknown, above what is expected."""
+"""Excess of the share of unknown words from which on it is reported."""
 FEW_KNOWN = 0.5
-"""Share of the words that are expected to be unknown, from which on nothing is said of them."""
+"""Expected share of unknown words from which on they are not judged."""
 STRANGE_CELLS, STRANGE_SHARE = 5, 0.02
-"""Strange cells of a split, above what is expected, below which nothing is said."""
+"""Excess of strange cells of a split below which nothing is reported."""
 
 
 @dataclass(frozen=True)
 class TextStatistics:
-    """What is known of the texts of a split."""
+    """Statistics of the texts of a split."""
 
     column: str
     split: str
     cells: int
     empty: int
     scripts: dict[str, float]
-    """Shares of the letters, the largest first."""
+    """Shares of scripts among the letters, the largest first."""
     median_words: int
     most_words: int
-    """That 99 of 100 cells do not exceed."""
+    """Length that 99 of 100 cells do not exceed."""
     entropy: float
-    """Of the characters, in bits."""
+    """Entropy of the characters, in bits."""
     unknown: float
-    """Share of the words that no training row has, or no other."""
+    """Share of words that no training row has; for training rows, that no other one has."""
     strange: float
-    """Share of the cells that are in another language, or in none."""
+    """Share of cells that are in another language, or in no language."""
 
 
 def judge(found: Sequence[TextStatistics]) -> Iterator[tuple[str, str, str]]:
-    """Compare the splits of a column with its training rows, and these with themselves.
+    """Compare the splits of a column with its training rows, and these with each other.
 
     Args:
-        found: of all splits.
+        found: The statistics of all splits.
 
     Yields:
-        A split, and what a person should know of it: a title and a description.
+        A split, and a finding about it: a title and a description.
     """
     trained = next((one for one in found if one.split == TRAIN and one.cells >= MIN_CELLS), None)
     for one in found:
@@ -70,7 +69,7 @@ def _judged(one: TextStatistics, trained: TextStatistics) -> Iterator[tuple[str,
         yield (
             "Unknown words",
             f"{one.unknown:.1%} of the words are in no training row, where {trained.unknown:.1%} were expected: they "
-            "are of another language, or about something else.",
+            "are in another language, or about another subject.",
         )
     expected = trained.strange if is_other else 0.0
     number = round(one.strange * one.cells)

@@ -1,6 +1,4 @@
-"""Counts of a column whose cells are text: of numbers, dates or whatever a column type reads, as long as the cells say
-so.
-"""
+"""Profiles a column whose cells are text as numbers, dates or other types, as long as the cells fit."""
 
 import copy
 from collections.abc import Sequence
@@ -16,22 +14,23 @@ from kubetfx.models.columns.column_profile import CellType
 from kubetfx.models.columns.reading import Reading, odd_words
 
 MAX_ODD_SHARE = 0.001
-"""A column of numbers or dates may have so many cells that are none, as a share of its cells: mistyped ones."""
+"""Maximum share of mistyped cells in a column of numbers or dates."""
 MIN_CELLS_WITH_ODD = 20
-"""From so many cells on, one may be odd, where the others have more than MAX_VALUES_OF_KINDS values."""
+"""Number of cells from which on one may be odd, if the others have more than MAX_VALUES_OF_KINDS values."""
 MAX_VALUES_OF_KINDS = 20
-"""Up to so many values, a word among numbers is taken for one of several kinds, such as `rotary` among numbers of
-cylinders, and not for a mistake."""
+"""Number of distinct values up to which a word among numbers counts as one of several kinds, such as `rotary` among
+numbers of cylinders, rather than as a mistake.
+"""
 
 MIN_HOPELESS = 1_000
-"""From so many odd cells on, a column of which they are half is not read to its end."""
+"""Number of odd cells from which on a column is not read to its end, if half of its cells are odd."""
 
 Choice = str | Reading
-"""What a column is taken for: text, and why; or what a reading says that has read nothing yet."""
+"""The type of a column: text, with the reason; or a reading that has not read any cell yet."""
 
 
 class TextScan:
-    """A column: of what its first cells look like until others say that it is text.
+    """Scans a column as the type that its first cells suggest until other cells contradict.
 
     It is text if more than a few of its cells are odd, or if its reading says so.
     """
@@ -45,27 +44,27 @@ class TextScan:
         is_stated: bool,
         max_unique: int | None = None,
     ) -> None:
-        """For a pass.
+        """Begin a pass.
 
         Args:
             name: The name of the column.
-            readings: what it may be, the likeliest first.
-            choice: what the first cells of the file, or an earlier pass, say that it is; None: its own cells say it.
-            is_stated: whether the user says what it is.
-            max_unique: see ColumnScan.
+            readings: The possible readings, the likeliest first.
+            choice: The type according to the first cells of the file or an earlier pass; None: its own cells decide.
+            is_stated: Whether the user gives the type.
+            max_unique: See ColumnScan.
         """
         self._name = name
         self._candidates = readings
         self._text_note = choice if isinstance(choice, str) else None
         self._reading: Reading | None = None if isinstance(choice, str) else copy.deepcopy(choice)
-        """Once cells were seen."""
+        """Set once cells have been read."""
         self._rejected: Reading | None = None
-        """For text: the reading that says why it is."""
+        """For text: the reading that gives the reason."""
         self._is_stated = is_stated
         self._max_unique = max_unique
         self._scan: ColumnScan | None = None if self._text_note is None else self._new_scan("string")
         self._has_stopped = False
-        """Whether cells were left out, since those before them were hopeless."""
+        """Whether cells were skipped, since too many before them were odd."""
         self._again: Choice | None = None
 
     def add(self, cells: pa.StringArray, *, rows_before: int) -> None:
@@ -80,27 +79,27 @@ class TextScan:
         elif self._reading is None:
             if cells.null_count < len(cells):
                 self._choose(cells, rows_before)
-        elif self._is_hopeless(self._reading):  # another pass takes it for text
+        elif self._is_hopeless(self._reading):  # another pass reads it as text
             self._has_stopped = True
         else:
             self._count(self._reading.read(cells, rows_before=rows_before))
 
     @property
     def choice(self) -> Choice | None:
-        """What the column is taken for; None: there were no cells."""
+        """The type of the column; None without cells."""
         if self._text_note is not None:
             return self._text_note
         return None if self._reading is None else self._reading.fresh()
 
     def merged(self, later: "TextScan", *, rows_before: int) -> "TextScan":
-        """Put two parts of a column together; they are not used again.
+        """Merge two parts of a column, which must not be used again.
 
         Args:
             later: the next part.
             rows_before: rows of the file before it.
 
         Returns:
-            Both, as if they had been read as one; or what says `again`.
+            Both, as if they had been read as one; or a scan whose `again` is set.
         """
         choice, others = self.choice, later.choice
         if choice is None:
@@ -120,7 +119,7 @@ class TextScan:
         return self
 
     def _merge(self, reading: Reading, others: Reading, later: "TextScan", rows_before: int) -> Reading | None:
-        """Put the readings together; the one by which all parts have to be read again, if they have to."""
+        """Merge the readings, and return the one by which all parts must be read again, if needed."""
         again = reading.merge(others, rows_before=rows_before)
         is_hopeless = reading.why_not is not None or self._is_hopeless(reading)
         if again is None and later._has_stopped and not is_hopeless:
@@ -143,7 +142,7 @@ class TextScan:
 
     @property
     def counts(self) -> ColumnScan | None:
-        """Counts of its cells; None: there were none."""
+        """Counts of its cells; None without cells."""
         return self._scan
 
     def _new_scan(self, column_type: CellType) -> ColumnScan:
@@ -179,7 +178,7 @@ class TextScan:
 
     @property
     def again(self) -> Choice | None:
-        """What another pass has to take the column for; None: this pass took it for what it is."""
+        """The type for another pass; None if this pass used the right type."""
         if self._again is not None:
             return self._again
         if self._reading is None or self._text_note is not None:
@@ -204,7 +203,7 @@ class TextScan:
         return f"text, since {cells}, such as {first[0]!r} in row {first[1]:,}"
 
     def column(self) -> Column:
-        """Return what the pass found."""
+        """Return the profile of the column."""
         if self._scan is None:
             return Column(self._name, "float")
         column = self._scan.column()
@@ -216,5 +215,5 @@ class TextScan:
 
 
 def _key(choice: Choice) -> Any:
-    """Return what makes two choices different: another cell may be the reason why a column is text."""
+    """Return what distinguishes two choices; the cell that makes a column text does not count."""
     return "text" if isinstance(choice, str) else (choice.kind, choice.choice)

@@ -1,8 +1,7 @@
 """Statistics of the texts in a column: scripts, words that training rows do not have, entropy, lengths; and which
-splits have texts in another language than the training rows, or texts that are in none.
-
-Nothing here knows a language. A word is known if a training row has it; of the training rows, if another one has: so
-they say how many words are unknown in any split of the same texts.
+splits have texts in another language than the training rows, or in no language. No language is built in. A word is
+known if a training row has it or, for training rows, if another training row has it: so these show how many words are
+    unknown in any split of the same texts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,32 +24,34 @@ SCRIPTS = (
     *("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Bengali", "Tamil", "Thai", "Hangul", "Han"),
     *("Hiragana", "Katakana"),
 )
-"""Those that letters are counted by; the others are one."""
+"""Scripts that are counted separately; all others count as one."""
 OTHER_SCRIPT = "other"
 MAX_CELLS = 200_000
-"""For all splits, about: of a larger table some row groups are looked at."""
+"""Approximate number of cells over all splits; of a larger table some row groups are read."""
 WORDS_OF_CELL, UNKNOWN_OF_CELL = 5, 0.8
-"""A cell of so many words, of which so many are unknown, is in another language, or in none."""
+"""Number of words, and share of unknown ones, from which on a cell is in another language, or in no language."""
 REPEATED_WORDS, LITTLE_ENTROPY = 20, 0.5
-"""So is one of so many words whose entropy is below this share of what different words would have."""
+"""The same for repetition: number of words, and the entropy as a share of that of different words, below which a cell
+is in no language.
+"""
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass
 class Counts:
-    """What the cells of a split add up to."""
+    """Sums over the cells of a split."""
 
     cells: int = 0
     empty: int = 0
     letters: Array = field(default_factory=lambda: np.zeros(len(SCRIPTS) + 1, np.int64))
     """By script."""
     lengths: Array = field(default_factory=lambda: np.zeros(MAX_LENGTH + 1, np.int64))
-    """Cells by their number of words."""
+    """Number of cells by their number of words."""
     characters: dict[int, int] = field(default_factory=dict)
-    """By code point."""
+    """Number of characters by code point."""
     words: dict[str, int] = field(default_factory=dict)
-    """Cells that have each."""
+    """Number of cells that have each word."""
     num_words: int = 0
     num_unknown: int = 0
     num_strange: int = 0
@@ -73,13 +74,13 @@ def _added(first: dict[Any, int], second: dict[Any, int]) -> dict[Any, int]:
 
 @dataclass(frozen=True)
 class _CountTexts(BlockWork["Part", tuple[str, Counts], dict[str, Counts], dict[str, Counts]]):
-    """Counts of each split."""
+    """Counts words in each split."""
 
     column: str
     known: pa.Array | None = None
-    """Words of the training rows, of which unknown ones are counted; None: words are counted."""
+    """Words of the training rows, against which unknown words are counted; None: words are collected."""
     known_to_others: pa.Array | None = None
-    """Those that several training rows have."""
+    """Words that several training rows have."""
 
     def blocks(self, item: "Part") -> Iterator[tuple[str, Counts]]:
         cells = pc.fill_null(item.group.read([self.column]).column(0).cast(pa.string()), "")
@@ -112,8 +113,8 @@ def describe(
     Args:
         column: its name.
         parts: row groups of all splits.
-        num_rows: that they have.
-        run: does work on the row groups.
+        num_rows: Their number of rows.
+        run: Executes the work on the row groups.
     """
     every = max(-(-num_rows // MAX_CELLS), 1)
     some = [part for part in parts if part.number % every == 0]
@@ -126,7 +127,7 @@ def describe(
 
 
 def _words_of(cells: pa.Array) -> pa.ListArray:
-    """Return (cells,) lists of words in lower case; of scripts without spaces each character is one, and a number is
+    """Return (cells,) lists of words in lower case; in scripts without spaces each character is a word, and a number is
     `0`.
     """
     plain = pc.utf8_lower(pc.utf8_normalize(cells, "NFKC"))
@@ -171,7 +172,7 @@ def _compared(words: pa.ListArray, known: pa.Array | None) -> Counts:
 
 
 def _entropies(lengths: Array, flat: pa.Array) -> Array:
-    """Return (cells,) of the words of each, as a share of what as many different words have."""
+    """Return (cells,) the entropy of the words of each cell, as a share of that of as many different words."""
     encoded = flat.dictionary_encode()
     number = max(len(encoded.dictionary), 1)
     pairs, times = np.unique(_pairs(lengths, encoded, number), return_counts=True)
@@ -189,8 +190,8 @@ def _pairs(lengths: Array, encoded: pa.DictionaryArray, number: int) -> Array:
 
 
 def _flat(words: pa.ListArray) -> tuple[Array, Array, pa.Array]:
-    """Return the number of words of each cell, where they begin, and all of them; what is empty between spaces is
-    none.
+    """Return the number of words of each cell, where they begin, and all words; empty strings between spaces do not
+    count.
     """
     flat = words.flatten()
     is_word = pc.not_equal(flat, "").to_numpy(zero_copy_only=False)

@@ -1,7 +1,7 @@
-"""Object stores for TFX's own code: what its drivers list and stat goes by kubetfx/storage.py.
+"""Object stores for TFX's own code: its drivers list and stat files through kubetfx/storage.py.
 
-TFX takes TensorFlow's file system for s3:// and gs:// otherwise. That one has no S3 any more, and looks for credentials
-of its own kind.
+Otherwise TFX would use TensorFlow's file system for s3:// and gs://, which no longer supports S3 and needs other
+credentials.
 """
 
 import io
@@ -20,7 +20,7 @@ PRIORITY = 5
 
 @dataclass(frozen=True)
 class Stat:
-    """What TFX reads of an object's size and time, by TensorFlow's names."""
+    """An object's size and time, under TensorFlow's names."""
 
     length: int
     mtime_nsec: int
@@ -28,7 +28,7 @@ class Stat:
 
 
 class ObjectFilesystem(filesystem.Filesystem):
-    """s3:// and gs:// as TFX's fileio has them."""
+    """s3:// and gs:// for TFX's fileio."""
 
     SUPPORTED_SCHEMES = ["s3://", "gs://"]
 
@@ -73,11 +73,11 @@ class ObjectFilesystem(filesystem.Filesystem):
 
     @staticmethod
     def makedirs(path: PathType) -> None:
-        """Do nothing: a folder is there with its first object."""
+        """Do nothing: a folder exists with its first object."""
 
     @staticmethod
     def mkdir(path: PathType) -> None:
-        """Do nothing: a folder is there with its first object."""
+        """Do nothing: a folder exists with its first object."""
 
     @staticmethod
     def remove(path: PathType) -> None:
@@ -130,13 +130,13 @@ class ObjectFilesystem(filesystem.Filesystem):
 
 
 def register() -> None:
-    """Let TFX's fileio reach object stores by it. A second time changes nothing."""
+    """Register the file system with TFX's fileio. A second call has no effect."""
     filesystem_registry.DEFAULT_FILESYSTEM_REGISTRY.register(ObjectFilesystem, priority=PRIORITY)
 
 
 def _path(path: PathType) -> ObjectPath:
     place = locate(path.decode() if isinstance(path, bytes) else path)
-    assert isinstance(place, ObjectPath)  # the registry hands over its schemes only
+    assert isinstance(place, ObjectPath)  # the registry passes its own schemes only
     return place
 
 

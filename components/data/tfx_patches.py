@@ -1,4 +1,4 @@
-"""Everything in TFX, TFDV and tf.Transform that we put something of ours in the place of, while something lasts.
+"""Every temporary replacement of functions of TFX, TFDV and tf.Transform by our own.
 
 tests/components/data/test_tfx_patches.py has a test for each, which fails when the patch is no longer needed.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def parquet_read() -> Iterator[None]:
-    """While it lasts, TFX's executors read our Parquet examples, as tf.Examples.
+    """Let TFX's executors read our Parquet examples, as tf.Examples.
 
     TFX's own reader of Parquet hands on columns that TFDV refuses, and no serialized tf.Examples (decision 16).
     """
@@ -24,7 +24,7 @@ def parquet_read() -> Iterator[None]:
 
 @contextlib.contextmanager
 def histograms_on_arrays() -> Iterator[None]:
-    """While it lasts, TFDV's generators make their histograms on arrays.
+    """Let TFDV's generators compute their histograms on arrays within the context.
 
     TFDV goes through a thousand quantiles of each column in Python.
     """
@@ -40,8 +40,9 @@ def histograms_on_arrays() -> Iterator[None]:
 
 @contextlib.contextmanager
 def exact_top_values() -> Iterator[None]:
-    """While it lasts, TFDV makes generators that count the values of a column exactly where there are up to 16,384:
-    as many as it tells apart. It keeps 1,024, and counts of more are off, and others for another order of merging.
+    """Let TFDV's generators count up to 16,384 distinct values of a column exactly within the context.
+
+    TFDV itself keeps 1,024; with more values its counts are approximate, and depend on the order of merging.
     """
     from tensorflow_data_validation.statistics import stats_impl
 

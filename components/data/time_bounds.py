@@ -1,7 +1,7 @@
-"""Where the splits of a table begin in time: the value at a rank, found without the rows in one place.
+"""Finds where the splits of a table begin in time: the value at a rank, without collecting all rows in one place.
 
-Each part of the table sorts its own cells and gives a few of them, with their ranks. Together they say between which
-two values the wanted one lies; then each part counts what is below, and gives what is between.
+Each part of the table sorts its own cells and returns a few of them with their ranks. Together they determine two
+values around the wanted one; then each part counts the cells below, and returns those in between.
 """
 
 import functools
@@ -20,7 +20,7 @@ from kubetfx.tables.date_formats import ISO
 from kubetfx.tables.spelled_dates import understand
 
 SAMPLED = 2_048
-"""Values that each part gives, at most."""
+"""Maximum number of values that each part returns."""
 
 Array = np.ndarray[Any, Any]
 _NONE: Array = np.empty(0, np.int64)
@@ -31,18 +31,18 @@ Read = Callable[[Any], Iterable[pa.Array]]
 def time_bounds(
     parts: Sequence[Any], read: Read, buckets: Sequence[int], *, column: str, date_format: str | None, run: Run
 ) -> tuple[float, ...]:
-    """Find where the splits begin in time. Rows of one time are never divided.
+    """Find where the splits begin in time. Rows of the same time are never divided.
 
     Args:
         parts: The parts of the table.
-        read: reads the column of one.
-        buckets: cumulated numbers of hash buckets of the splits.
-        column: its name, for the error.
+        read: Reads the column of a part.
+        buckets: The cumulative numbers of hash buckets of the splits.
+        column: The name of the column, for the error.
         date_format: The date format of dates; None: there are none.
-        run: does work on many parts.
+        run: Executes the work on many parts.
 
     Returns:
-        The first number of each split but the first; of dates, microseconds since 1970.
+        The first number of each split except the first; for dates, microseconds since 1970.
 
     Raises:
         DataError: the column holds text.
@@ -68,45 +68,45 @@ def time_bounds(
 
 @dataclass(frozen=True)
 class _Look:
-    """At a part."""
+    """The values of a part."""
 
     num_cells: int
     num_times: int
-    """Cells that are numbers, or dates."""
+    """Number of cells that are numbers or dates."""
     times: Array
-    """Some of them, in order: the first and the last among them."""
+    """Some of them, in order, including the first and the last."""
     ranks: Array
-    """Of these, among all times of the part."""
+    """Ranks of these among all times of the part."""
     text: str | None = None
-    """A cell of text, where nobody says that it is a date."""
+    """A cell of text, if the column is not declared as dates."""
     is_odd: bool = False
-    """Whether it is no date as most write it."""
+    """Whether it is not a date in a usual format."""
 
     def at_most(self, value: Any) -> int:
-        """Return how many times are up to a value, at least."""
+        """Return the minimum number of times up to a value."""
         index = int(np.searchsorted(self.times, value, side="right"))
         return int(self.ranks[index - 1]) + 1 if index else 0
 
     def below(self, value: Any) -> int:
-        """Return how many times are below a value, at most."""
+        """Return the maximum number of times below a value."""
         index = int(np.searchsorted(self.times, value, side="left"))
         return int(self.ranks[index]) if index < len(self.times) else self.num_times
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """Of a part, around one of the wanted values."""
+    """The times of a part around one of the wanted values."""
 
     num_below: int
-    """Times below those that it may be."""
+    """Number of times below the candidates."""
     values: Array
-    """Different times that it may be, in order."""
+    """The candidates: distinct times in order."""
     numbers: Array
     """How often each of them occurs."""
 
 
 def _cells(part: Any, read: Read) -> pa.Array:
-    """Return those that are not missing."""
+    """Return the cells that are not missing."""
     blocks = list(read(part))
     return pa.chunked_array(blocks).drop_null().combine_chunks() if blocks else pa.nulls(0, pa.int64())
 
@@ -131,14 +131,14 @@ def _check_no_text(looks: Sequence[_Look], *, column: str) -> None:
     if texts:
         text = next((look.text for look in texts if look.is_odd), texts[0].text)
         raise DataError(
-            f"Rows can be put in order by numbers or dates that exist, such as 2024-05-01. Received: {text!r} in "
-            f"column {column!r}. If most cells are dates, say how they are written, data.types: "
+            f"Rows can only be ordered by numbers or valid dates, such as 2024-05-01. Received: {text!r} in "
+            f"column {column!r}. If most cells are dates, give their format, data.types: "
             f"{in_one_line({column: {'date': '%d/%m/%Y'}})} for example."
         )
 
 
 def _between(rank: int, candidates: Array, looks: Sequence[_Look]) -> tuple[Any, Any]:
-    """The value at a rank is not below the first, and not above the second."""
+    """Return two values around the value at a rank, both inclusive."""
     lowest = _last(candidates, lambda value: sum(look.below(value) for look in looks) <= rank)
     highest = _last(candidates, lambda value: sum(look.at_most(value) for look in looks) <= rank)
     after = min(highest + 1, len(candidates) - 1)
@@ -146,7 +146,7 @@ def _between(rank: int, candidates: Array, looks: Sequence[_Look]) -> tuple[Any,
 
 
 def _last(candidates: Array, holds: Callable[[Any], bool]) -> int:
-    """Return the index of the last value for which something holds that holds for all before it; -1: for none."""
+    """Return the index of the last value of the leading run for which a condition holds; -1 if it holds for none."""
     first, end = 0, len(candidates)
     while first < end:
         middle = (first + end) // 2

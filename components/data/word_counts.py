@@ -1,4 +1,4 @@
-"""How many words the cells of a column have: from it a column of text is known, and how long its messages are."""
+"""Counts the words in the cells of a column, which shows whether it is text, and how long its messages are."""
 
 import numpy as np
 import pyarrow as pa
@@ -7,14 +7,14 @@ import pyarrow.compute as pc
 from kubetfx.models.columns.column_profile import LENGTH_STEP, MAX_LENGTH, SPACELESS, Texts
 
 _WORDS_AND_SIGNS = rf"[{SPACELESS}]|[\pL\pM\pN]+|[^\s\pL\pM\pN']"
-"""As cleaning cuts them; contractions and elisions are two words there, too."""
+"""Pattern of a word, as cleaning splits texts; contractions and elisions are two words there, too."""
 
 
 class WordCounts:
     """Counts of the words of a column of text."""
 
     def __init__(self) -> None:
-        """There are no cells yet."""
+        """Start without cells."""
         self._num_words = 0
         self._lengths = np.zeros(MAX_LENGTH // LENGTH_STEP + 1, np.int64)
 
@@ -27,7 +27,7 @@ class WordCounts:
         cells = cells.drop_null()
         size = pc.binary_length(cells)
         is_foreign = pc.not_equal(size, pc.utf8_length(cells))
-        texts = cells.filter(pc.or_(pc.greater(size, LENGTH_STEP), is_foreign))  # a shorter one is in the first bucket
+        texts = cells.filter(pc.or_(pc.greater(size, LENGTH_STEP), is_foreign))  # shorter cells are in the first bucket
         self._num_words += len(cells)
         if len(texts):
             words = pc.count_substring_regex(texts, r"\S+")
@@ -43,15 +43,15 @@ class WordCounts:
         """Add the counts of another part of the column.
 
         Args:
-            later: of that part.
+            later: The counts of that part.
         """
         self._num_words += later._num_words
         self._lengths += later._lengths
 
     @property
     def texts(self) -> Texts | None:
-        """What was counted; None: no cell has more than one word."""
-        has_texts = self._num_words > self._lengths.sum()  # each cell is in a bucket, and counts once as a word
+        """The counts; None if no cell has more than one word."""
+        has_texts = self._num_words > self._lengths.sum()  # each cell is in a bucket, and counts as one word
         return Texts(self._num_words, tuple(self._lengths.tolist())) if has_texts else None
 
 

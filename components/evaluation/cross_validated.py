@@ -89,7 +89,7 @@ class CrossValidated:
 
     @property
     def notes(self) -> list[str]:
-        """What whoever reads the metrics has to know, in sentences."""
+        """Notes for readers of the metrics, in sentences."""
         return [
             f"{name} has no training row of {', '.join(map(repr, one.classes_without_training_rows))}: all of its rows "
             "are in this fold."

@@ -173,7 +173,7 @@ class EvaluationResult:
     checks: list[Check]
     is_blessed: bool
     not_compared_because: str | None = None
-    """Why the candidate was not held against what is served."""
+    """Why the candidate was not compared with what is served."""
     by_class: dict[str, dict[str, float]] = field(default_factory=dict)
     """Precision, recall, f1 and number of images by class, of a model of images."""
     weight: str | None = None
@@ -186,7 +186,7 @@ class EvaluationResult:
     simple_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
     """Of the baselines, `constant` and `linear`, by name of the metric."""
     notes: list[str] = field(default_factory=list)
-    """What whoever reads the metrics has to know, in sentences."""
+    """Notes for readers of the metrics, in sentences."""
     scores: Scores | None = None
     """How the candidate's answers to a sample of the rows are distributed. None in a file of an older version."""
 

@@ -47,7 +47,7 @@ def draw(
         rows: at most; fewer where all columns of them are larger than SAMPLE_BYTES.
         seed: The seed of the random numbers.
         columns: those to read; None: all.
-        run: has the rows read.
+        run: Executes the reading of rows.
 
     Returns:
         The sample; None if the split has no row.

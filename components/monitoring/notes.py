@@ -1,4 +1,4 @@
-"""What whoever reads about a log has to know: what of it was not read, and how labels fit, in sentences."""
+"""Notes for readers of the findings: what was not read of the log, and how labels fit, in sentences."""
 
 from collections.abc import Iterator, Sequence
 

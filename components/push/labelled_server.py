@@ -71,7 +71,7 @@ class LabelledServer:
             except text_format.ParseError as error:
                 raise PushError(
                     f"serving.endpoint.models_config is not a ModelServerConfig in protobuf's text format: {error}. "
-                    f"Received: {path}. Mend the file."
+                    f"Received: {path}. Fix the file."
                 ) from None
             models = {model.name: model for model in config.model_config_list.config}
             if self._model_name not in models:

@@ -109,7 +109,7 @@ def protected_versions(directory: Location) -> set[int]:
 
 
 def begin_move(directory: Location, before: Labels) -> None:
-    """Note that labels are going to be moved on a server, so that a move that is broken off can be undone.
+    """Note that labels will be moved on a server, so that a move that is broken off can be undone.
 
     Args:
         directory: where versions are pushed.

@@ -51,7 +51,7 @@ def mirrored(source: ObjectPath, *, poll_seconds: float = POLL_SECONDS) -> Itera
 
 
 def keep_models(source: ObjectPath, folder: Path, names: Sequence[str], *, interval_seconds: float) -> NoReturn:
-    """Mirror several models again and again; the file MIRRORED says that all of them were read once.
+    """Mirror several models repeatedly; the file MIRRORED says that all of them were read once.
 
     Args:
         source: folder of push directories.

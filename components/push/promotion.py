@@ -58,7 +58,7 @@ class CanaryVerification(Verification):
         """Undo a move that was broken off, and have the server serve the labelled versions and no other by itself.
 
         Args:
-            version: that is going to be examined, and is in sight of the server already.
+            version: that will be examined, and is in sight of the server already.
 
         Returns:
             The labels as they are.

@@ -1,7 +1,7 @@
 """The push directory: TensorFlow Serving's model base path, a numbered folder for each pushed version.
 
-A version appears whole: version_store.py says how, on a disk and in a bucket. Which model it is stands in
-its assets.extra/push.json, a place that SavedModel reserves for others and TensorFlow Serving leaves alone. A server
+A version appears whole: version_store.py says how, on a disk and in a bucket. Its assets.extra/push.json says which
+    model it is: a place that SavedModel reserves for others and TensorFlow Serving leaves alone. A server
 serves the newest version, so going back to an older one means taking the newer ones out of its sight: they are renamed,
 and can be restored. A version that waits for approval has such a name from the beginning.
 """
@@ -279,7 +279,7 @@ def push(
         version: number of the new version.
         replaced_version: the newest one until now; None: there is none.
         metrics: The metrics of the evaluation, by name.
-        to_be_verified: whether a server is going to be asked about it.
+        to_be_verified: whether a server will be asked about it.
         needs_approval: whether it waits, out of the sight of servers, until `release`.
         added: files to write into the version, by their paths in it.
 

@@ -27,7 +27,7 @@ _ALL = {1: "its threshold", 2: "both thresholds"}
 
 @dataclass(frozen=True)
 class Answer:
-    """What stands at the top of a report."""
+    """What is at the top of a report."""
 
     kind: Literal["good", "bad", "warn"]
     title: str
@@ -43,7 +43,7 @@ def answer(facts: Facts, record: RunRecord | None) -> Answer:
     """Return what became of a run, and why.
 
     Args:
-        facts: what it found out.
+        facts: what it found.
         record: how it went; None where nobody kept one.
     """
     if record and record.state in ("failed", "interrupted", "running", "stopped_by_anomalies"):
@@ -99,7 +99,7 @@ def _pushed(facts: Facts, version: int, record: RunRecord | None) -> Answer:
         )
     reasons += [_in_short(facts.evaluation), *(facts.evaluation.notes if facts.evaluation else [])]
     if facts.push and facts.push.destination:
-        reasons.append(f"{facts.settings.model_name} stands in {facts.push.destination}.")
+        reasons.append(f"{facts.settings.model_name} is in {facts.push.destination}.")
     call = _call(facts)
     serve = _serve(record.command) if call and record and not facts.settings.rest else None
     return Answer("good", title, list(filter(None, reasons)), serve, call)

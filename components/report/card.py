@@ -20,7 +20,7 @@ def sections(facts: Facts) -> list[tuple[str, list[Block]]]:
     """Return headings, each with what stands under it.
 
     Args:
-        facts: what the run found out.
+        facts: what the run found.
     """
     card = facts.settings.card
     found: list[tuple[str, list[Block]]] = [
@@ -44,7 +44,7 @@ def markdown(facts: Facts) -> str:
     """Return the card as Markdown.
 
     Args:
-        facts: what the run found out.
+        facts: what the run found.
     """
     lines = [f"# Model card: {escaped(facts.settings.model_name)}", ""]
     for heading, blocks in sections(facts):

@@ -137,7 +137,7 @@ def anomalies(folder: Path, config: ValidationConfig | None = None) -> list[Anom
 def _remedy(anomaly: "Anomaly", action: AnomalyAction | None) -> str:
     if action in ("warn", "ignore"):
         return "The config lets it pass."
-    passing = f"Mend the data; or let it pass with {anomaly.setting_to_pass}"
+    passing = f"Fix the data; or let it pass with {anomaly.setting_to_pass}"
     return f"{passing}." if anomaly.key else f"{passing}; or name a corrected copy of the schema as data.schema_file."
 
 

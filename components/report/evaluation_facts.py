@@ -44,7 +44,7 @@ class Evaluation(Model):
     failures: list[str] = []
     """Why the model is not blessed, in words."""
     notes: list[str] = []
-    """What whoever reads the metrics has to know."""
+    """Notes for readers of the metrics."""
     confusion: list[list[int | float]] = []
     """For all rows, with their weights: a row is a true class, a column a predicted one."""
     weight: str | None = None

@@ -526,7 +526,7 @@ def write(facts: Facts, folder: Path) -> None:
     """Write facts.json.
 
     Args:
-        facts: what the run found out.
+        facts: what the run found.
         folder: to write it into.
     """
     (folder / FACTS).write_text(facts.model_dump_json(), encoding="utf-8")

@@ -17,7 +17,7 @@ from kubetfx.components.report.facts import CalibrationBin, Column, Curve, Point
 from kubetfx.components.report.formats import amount, duration, shorten
 
 MAX_LABEL = 26
-"""Characters of a name in a figure; the whole name stands in the text beside it."""
+"""Characters of a name in a figure; the whole name is in the text beside it."""
 MAX_POINTS = 400
 SERIES = 8
 """Colours that style.css has."""

@@ -284,7 +284,7 @@ def value_bars(column: Column) -> list[ValueBar]:
 
 
 def _compared(column: Column) -> list[ColumnSplit]:
-    """Return the splits that stand side by side."""
+    """Return the splits that are side by side."""
     known = [column.splits[split] for split in (TRAIN, EVAL) if split in column.splits]
     return known or list(column.splits.values())
 

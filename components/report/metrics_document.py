@@ -177,7 +177,7 @@ def document(facts: Facts, record: RunRecord | None = None) -> Metrics:
     """Return the figures of a run.
 
     Args:
-        facts: what the run found out.
+        facts: what the run found.
         record: how it went.
     """
     evaluation, quality, push = facts.evaluation, facts.quality, facts.push

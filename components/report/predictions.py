@@ -1,6 +1,6 @@
 """What the exported model predicts for a sample of the evaluation split, in the session in which it is served.
 
-Also the permutation importance of its columns, which asks the model again and again.
+Also the permutation importance of its columns, which asks the model repeatedly.
 """
 
 import math

@@ -11,10 +11,10 @@ FINISHED = frozenset({"pushed", "unchanged", "waiting_for_approval", "finished",
 
 @dataclass(frozen=True)
 class Previous:
-    """What the data of a run is held against."""
+    """What the data of a run is compared with."""
 
     run_id: str = ""
-    """Empty: there is nothing to hold it against."""
+    """Empty: there is nothing to compare with."""
     statistics: Path | None = None
     """Folder of the run's statistics artifact."""
     missing_because: str = ""

@@ -37,7 +37,7 @@ def report(facts: Facts, record: RunRecord | None = None, *, history: Sequence[s
     """Return the whole report.
 
     Args:
-        facts: what the run found out.
+        facts: what the run found.
         record: how the run went; None where nobody kept one.
         history: what happened to the version that it pushed, a line each.
     """

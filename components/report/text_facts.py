@@ -57,7 +57,7 @@ _WORD = re.compile(
 
 Array = np.ndarray[Any, Any]
 Ask = Callable[[Sequence[str], Array], Array]
-"""Answers for texts in the place of those of some rows."""
+"""Answers for texts instead of those of some rows."""
 
 
 class Piece(Model):

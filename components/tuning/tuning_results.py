@@ -1,4 +1,4 @@
-"""What a search found out: every trial, the best, and how much each setting matters. Read by the report."""
+"""What a search found: every trial, the best, and how much each setting matters. Read by the report."""
 
 import json
 import math
@@ -86,7 +86,7 @@ class TuningResults(BaseModel):
 
 
 def describe(search: Any, own_settings: dict[str, Any]) -> TuningResults:
-    """Return what a search has found out so far.
+    """Return what a search has found so far.
 
     Args:
         search: the study, see components/tuning/study.py.
@@ -166,7 +166,7 @@ def latest_path(tuner_folder: Path) -> Path:
 
 
 def write(results: TuningResults, folder: Path) -> None:
-    """Write what a search found out, beside the rows that TFX's Tuner writes.
+    """Write what a search found, beside the rows that TFX's Tuner writes.
 
     Args:
         results: The results of the search.
@@ -178,7 +178,7 @@ def write(results: TuningResults, folder: Path) -> None:
 
 
 def read(folder: Path) -> TuningResults | None:
-    """Return what a search found out; None where it left nothing.
+    """Return what a search found; None where it left nothing.
 
     Args:
         folder: The folder of its artifact.

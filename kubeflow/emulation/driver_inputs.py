@@ -165,7 +165,7 @@ def items_of(task: Mapping[str, Any], inputs: Inputs) -> list[Any]:
 
 
 def iteration_inputs(task: Mapping[str, Any], inputs: Inputs, item: Any) -> Inputs:
-    """Return the inputs of one iteration: the item in the place of the list.
+    """Return the inputs of one iteration: the item instead of the list.
 
     Args:
         task: with a `parameterIterator`.

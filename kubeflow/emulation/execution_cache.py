@@ -69,7 +69,7 @@ class ExecutionCache:
             folder: The folder of the pipeline's entries, which need not exist.
             run_id: The id of the run that looks for entries, or adds some.
             metadata: The metadata of the run.
-            root: folder in the place of `/` in the launcher's paths.
+            root: folder instead of `/` in the launcher's paths.
         """
         self._folder = folder
         self._run_id = run_id

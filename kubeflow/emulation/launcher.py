@@ -48,7 +48,7 @@ def launch(task: Launch, result: TaskResult, *, root: Path, metadata: RunMetadat
     Args:
         task: to run.
         result: The result of the task, which is filled.
-        root: folder in the place of `/` in the launcher's paths.
+        root: folder instead of `/` in the launcher's paths.
         metadata: The metadata of the run.
         run_command: runs the container's command.
 

@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentationConfig(Section):
-    """How images are changed at random in training, each time anew.
+    """How images are changed at random in training, each time again.
 
     A served model does not change images. 0 turns a change off.
     """

@@ -63,7 +63,7 @@ def engine_of(arguments: Sequence[str]) -> Engine:
     """Say what a command line of Beam is about.
 
     Args:
-        arguments: with values in place of references.
+        arguments: with values instead of references.
 
     Returns:
         The engine.
@@ -96,7 +96,7 @@ def check(config: BeamConfig, *, looks_up: bool = True) -> list[str]:
             what refers to one is not checked.
 
     Returns:
-        The command line, with values in place of references if they are looked up. Empty where all are defaults.
+        The command line, with values instead of references if they are looked up. Empty where all are defaults.
 
     Raises:
         ConfigError: a variable of the environment is not set, Beam knows no such option, a value is of another type, or

@@ -79,7 +79,7 @@ class Session:
 
     @functools.cached_property
     def arguments(self) -> list[str]:
-        """Beam's command line, with values in place of references, and with the package where workers need it."""
+        """Beam's command line, with values instead of references, and with the package where workers need it."""
         if not self._values or not self.engine.is_remote or ships_code(self._values):
             return self._values
         from kubetfx.engine.shipping import build_package

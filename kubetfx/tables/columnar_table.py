@@ -181,7 +181,7 @@ class ColumnarTable(TableFile):
             if self._is_torn():
                 raise DataError(
                     f"{self.path} is not a Parquet file that is whole: it begins as one and ends otherwise. Received: "
-                    f"{size:,} bytes. Copy or write it anew."
+                    f"{size:,} bytes. Copy or write it again."
                 ) from None
             article = "a" if opened.words == "Parquet" else "an"
             raise DataError(

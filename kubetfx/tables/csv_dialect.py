@@ -1,6 +1,6 @@
 """How a CSV file is written: what is known of it, and its bytes as the UTF-8 that Arrow and the module csv read.
 
-The only place that knows: a new delimiter or encoding is added here. What nobody says is found out by csv_detection.py.
+The only place that knows: a new delimiter or encoding is added here. What nobody says is found by csv_detection.py.
 """
 
 import codecs

@@ -51,7 +51,7 @@ MIN_STRAY_DELIMITERS = 4
 _LINE_END = re.compile(rb"\n")
 STREAM_BYTES = 4 * 2**20
 BYTES_PER_COLUMN = 2**13
-"""A stream reads blocks of so many bytes, more where there are thousands of columns; Arrow reads 32 of them ahead.
+"""A stream reads blocks of this many bytes, more where there are thousands of columns; Arrow reads 32 of them ahead.
 Memory is bounded by them."""
 JOINED_ROWS, JOINED_BYTES = 2**13, 2**26
 """Blocks of a wide table, which have few rows, are put together up to one of these: each column of each costs time."""
@@ -364,7 +364,7 @@ def _explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes
                     first = "header" if dialect.header else "first row"
                     return DataError(
                         f"{path}, line {dialect.skip_rows + rows.line_num}: the {first} has {len(names)} columns, this "
-                        f"row has {len(row)}. Received: {_shortened(dialect.joined(row))}. Mend the row; a delimiter "
+                        f"row has {len(row)}. Received: {_shortened(dialect.joined(row))}. Fix the row; a delimiter "
                         f"({dialect.delimiter!r} here) inside a value needs quotes around it. Where the file is "
                         "written in another way, say how: data.csv, with skip_rows for lines above the header."
                     )
@@ -378,7 +378,7 @@ def _explain(path: str, dialect: Dialect, error: pa.ArrowInvalid, *, block_bytes
             )
         line = dialect.skip_rows + rows.line_num
         other = "" if dialect.escape else r"; if a backslash stands before them, say data.csv: {escape: '\'}"
-        return DataError(f"{path}, line {line}: {csv_error}. Mend the quotes of that line{other}.")
+        return DataError(f"{path}, line {line}: {csv_error}. Fix the quotes of that line{other}.")
     if "straddling" in str(error):
         return DataError(
             f"{path} has a row that is too long for a CSV file. Received: more than {block_bytes:,} bytes. "

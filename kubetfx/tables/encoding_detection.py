@@ -16,7 +16,7 @@ _BYTE_ORDER_MARKS = (
 _SAMPLE_BYTES = 2**16
 """Of the lines with characters beyond ASCII, that are given to charset-normalizer."""
 _MIN_UTF8 = 0.25
-"""At least so many characters of UTF-8 beyond ASCII per damaged one, and a file is UTF-8: text in another encoding of
+"""At least this many characters of UTF-8 beyond ASCII per damaged one, and a file is UTF-8: text in another encoding of
 Latin letters hardly has bytes that look like such characters."""
 _MIN_WORDS, _MIN_SHARE = 4, 0.75
 """Words of another script than the Latin one that make a text one of that script, and their share of all words with

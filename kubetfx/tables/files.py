@@ -80,7 +80,7 @@ class TableFiles:
     spans: tuple["Span", ...] = ()
     """In order, each with its files, where the table has some."""
     notes: tuple[str, ...] = ()
-    """What a person should know of which files there are, a sentence each."""
+    """Notes on which files there are, a sentence each."""
 
 
 def suffix_of(name: str) -> str | None:

@@ -53,7 +53,7 @@ class Chosen:
     spans: tuple[Span, ...]
     """In order, one at least."""
     notes: tuple[str, ...]
-    """What a person should know of them, a sentence each."""
+    """Notes on them, a sentence each."""
 
 
 def label_of(number: int, *, is_date: bool) -> str:

@@ -195,7 +195,7 @@ def reading(path: str) -> Iterator[None]:
         raise DataError(f"{path} cannot be read. {error}") from None
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} holds text that is not UTF-8. Received: {error.object[:40]!r}. Write it anew."
+            f"{path} holds text that is not UTF-8. Received: {error.object[:40]!r}. Write it again."
         ) from None
     except (pa.ArrowException, OSError, EOFError) as error:
         said = " ".join(str(error).split()).rstrip(".")

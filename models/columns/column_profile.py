@@ -103,7 +103,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """What a scan found out about a column."""
+    """What a scan found about a column."""
 
     name: str
     type: CellType

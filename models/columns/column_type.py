@@ -85,7 +85,7 @@ class ColumnType:
     the same for that."""
     bounds: ClassVar[frozenset[str]] = frozenset()
     """Details that say how much of a cell is looked at, and not what its features mean: another value is no reason for
-    a training to start anew."""
+    a training to start again."""
     has_domain: ClassVar[bool] = True
     """Whether the schema lists the values of a column that has few, so that another one is an anomaly."""
 

@@ -1,4 +1,4 @@
-"""Dates in cells of text: which format they are of is found out over all of them."""
+"""Dates in cells of text: which format they are of is found over all of them."""
 
 import re
 from collections.abc import Sequence

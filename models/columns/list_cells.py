@@ -15,8 +15,8 @@ MAX_VALUES = 10_000
 """Different values are counted up to this number."""
 MIN_CELLS = 20
 MIN_USES = 3
-"""A column of text is one of lists if its values are in so many cells on average, and there are at most half as many of
-them as different cells: the same values are put together in many ways."""
+"""A column of text is one of lists if its values are in this many cells on average, and there are at most half as many
+of them as different cells: the same values are put together in many ways."""
 _IN_BRACKETS = r"(?s)^\s*(\[.*\]|\{.*\})\s*$"
 """Lists and objects of JSON, and of Python."""
 MAX_CHARACTERS = 40

@@ -105,7 +105,7 @@ class Reading(ABC):
         return self.kind
 
     def merge(self, later: Self, *, rows_before: int) -> Self | None:
-        """Add what was found out about the next part of the file.
+        """Add what was found about the next part of the file.
 
         Args:
             later: of that part, with the same choice.
@@ -139,7 +139,7 @@ class Reading(ABC):
 
     @abstractmethod
     def describe(self, column: ColumnProfile) -> ColumnProfile:
-        """Add what was found out about the column.
+        """Add what was found about the column.
 
         Args:
             column: with the counts of its cells.
@@ -150,7 +150,7 @@ class Reading(ABC):
 
     @classmethod
     def merged(cls, column: ColumnProfile, first: ColumnProfile, second: ColumnProfile) -> ColumnProfile:
-        """Add what was found out about a column of two files.
+        """Add what was found about a column of two files.
 
         Args:
             column: The column of both, with the counts of its cells.
@@ -169,7 +169,7 @@ class Reading(ABC):
 
         Args:
             cells: Its cells.
-            column: what was found out.
+            column: what was found.
             decimal: mark between the whole and the fractional part of a number.
 
         Returns:

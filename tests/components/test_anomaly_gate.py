@@ -101,7 +101,7 @@ def test_gate_says_how_a_leak_is_let_pass(tmp_path):
         write_anomalies(tmp_path / name / "anomalies" / "Split-eval", **severities)
     with pytest.raises(AnomaliesError) as caught:
         run_gate(tmp_path / "leak", leakage="stop")
-    assert str(caught.value).endswith("\nMend the data; or let it pass: validation.leakage: warn")
+    assert str(caught.value).endswith("\nCorrect the data; or let it pass: validation.leakage: warn")
     with pytest.raises(AnomaliesError) as caught:
         run_gate(tmp_path / "both", leakage="stop")
     assert "let it pass: validation.features: {sex: warn}; validation.leakage: warn; or edit a copy" in str(

@@ -594,7 +594,7 @@ def test_dates_are_points_in_time_however_they_are_written(tmp_path):
 @pytest.mark.parametrize(
     ("days", "message"),
     [
-        (["2024-13-01", "2024-05-02"], r"dates that exist, such as 2024-05-01\. Received: '2024-13-01'"),
+        (["2024-13-01", "2024-05-02"], r"or valid dates, such as 2024-05-01\. Received: '2024-13-01'"),
         (["early", "late"], r"Received: 'early' in column 'day'\. .*data\.types: \{day: \{date: '%d/%m/%Y'\}\}"),
     ],
     ids=["no such month", "words"],
@@ -728,7 +728,7 @@ def test_near_copies_of_a_text_are_in_one_split_and_are_noted(tmp_path, small_sh
     assert len({split_of[index] for index in range(again)}) == 3
     (note,) = table_profile.read(Path(examples.uri)).notes
     assert note == (
-        "Column 'text': 300 rows have the text of another row, or nearly so. They are 150 groups, each in one split."
+        "Column 'text': 300 rows have the text of another row, or nearly so. They form 150 groups, each in one split."
     )
 
 

@@ -229,7 +229,7 @@ def test_drift_is_a_reason_if_there_is_something_to_learn_from(watched):
     drifted = watched.decide("{on: [drift]}", memory, drift=drift)
     assert drifted == Decision(True, "x: the distance is 0.4, at most 0.1.", drifted.spans)
     fine = watched.decide("{on: [drift]}", memory)
-    assert (fine.retrain, fine.why) == (False, "Nothing to do: requests cross no bound of monitoring.")
+    assert (fine.retrain, fine.why) == (False, "Nothing to do: requests exceed no bound of monitoring.")
 
 
 def test_log_that_cannot_be_read_is_said_and_stops_nothing_else(watched):

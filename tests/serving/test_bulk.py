@@ -567,7 +567,7 @@ def test_folder_as_output_is_refused(tmp_path, job):
 def test_output_among_the_input_is_refused(tmp_path, job):
     write_table(tmp_path / "rows.parquet")
 
-    with pytest.raises(UsageError, match="lies in the folder of the input"):
+    with pytest.raises(UsageError, match="is in the folder of the input"):
         bulk.predict(job(tmp_path, output=tmp_path / "predictions.parquet"))
 
 

@@ -1,4 +1,4 @@
-"""How images are changed at random in training, each time anew. A served model does none of it."""
+"""How images are changed at random in training, each time differently. A served model does not change images."""
 
 from collections.abc import Callable
 from typing import Any

@@ -23,7 +23,7 @@ def decode(content: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: it is no picture, a damaged one, or too large. It says which.
     """
-    # A few operations for most files, in place of hundreds, which take longer than the decoding of a small picture. All
+    # A few operations for most files, instead of hundreds, which take longer than the decoding of a small picture. All
     # checks are here: in a branch they make it stateful, and tf.data that has to be reproducible runs that one by one.
     way = tf.where(_is_plain_jpeg(content), 0, tf.where(_is_plain_png(content), 1, 2))
     num_pixels = tf.switch_case(way, [jpeg_pixels(content), lambda: png_pixels(content), lambda: any_pixels(content)])

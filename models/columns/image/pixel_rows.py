@@ -81,7 +81,7 @@ class ImageRows:
         return math.ceil(self.num_rows / batch_size)
 
     def validation_batches(self, batch_size: int) -> tuple[tf.data.Dataset, int]:
-        """Return batches in the order of the files, again and again.
+        """Return batches in the order of the files, repeatedly.
 
         Args:
             batch_size: rows of a batch.
@@ -192,7 +192,7 @@ def load_images(
     )
     if rows.decoded_bytes > cache_bytes:
         logging.info(
-            "%d images, decoded anew in each epoch from %s: %d bytes are more than training.cache_bytes leaves, %d.",
+            "%d images, decoded again in each epoch from %s: %d bytes are more than training.cache_bytes leaves, %d.",
             len(labels),
             "the disk" if contents is None else "memory",
             rows.decoded_bytes,

@@ -190,7 +190,7 @@ def broken(columns: dict[str, Sequence[str]], row: int, line: str) -> str:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("x,z,y", r"row 350 is the header once more"),
+        ("x,z,y", r"row 350 repeats the header, as if"),
         ("1,2", r"line 351: the header has 3 columns, this row has 2"),
         ('"3,1,1\n3,1,1\n3,1,1\n3",1,1', r"row 350 has 4 rows within the quotes of one cell"),
     ],

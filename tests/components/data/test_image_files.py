@@ -52,7 +52,7 @@ def test_image_beside_the_classes_is_broken(tmp_path):
 
     (broken,) = found_in(tmp_path).broken
 
-    assert (broken.name, "in no class" in broken.reason) == ("lost.png", True)
+    assert (broken.name, "it has no class" in broken.reason) == ("lost.png", True)
 
 
 def test_empty_class_and_class_of_one_image_are_told(tmp_path):
@@ -181,7 +181,7 @@ def test_column_of_a_list_that_is_neither_number_nor_text_is_an_error_or_left_ou
     table = pa.table({"path": ["cat/000.png", "dog/000.png"], "label": ["cat", "dog"], "odd": values})
     pq.write_table(table, tmp_path / "images.parquet")
 
-    with pytest.raises(DataError, match=r"Column 'odd' of the list is neither.*data\.drop: \[odd\]"):
+    with pytest.raises(DataError, match=r"Column 'odd' of the list contains neither.*data\.drop: \[odd\]"):
         found_in(tmp_path / "images.parquet")
     assert found_in(tmp_path / "images.parquet", drop=["odd"]).metadata_types == {}
     with pytest.raises(DataError, match=r"data\.drop: the list of images has no column 'od'\. Did you mean 'odd'"):

@@ -75,7 +75,7 @@ def test_evidence_is_said():
     }
     grades = np.array(list("ABCDEFG"))[np.searchsorted([9, 12, 15, 18, 22, 26], RATES)]
     assert leaks(RATES, grade=grades) == {
-        ("grade",): "'grade' is the label in steps: each of its values has a range of labels to itself"
+        ("grade",): "'grade' is the label in steps: each of its values covers a separate range of labels"
     }
     assert leaks(RATES, row=WITH_GAPS)["row",].endswith(", and is another number in every row, as an identifier is")
 

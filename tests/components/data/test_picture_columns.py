@@ -50,7 +50,7 @@ def test_column_that_is_named_is_of_pictures_whatever_is_there(data):
 def test_two_columns_of_pictures_are_an_error_that_says_what_to_do(data, tmp_path):
     (tmp_path / "shown" / f"{ROWS}.png").touch()
 
-    with pytest.raises(ConfigError, match=r"one column of images at most\. Received: photo, next.*drop: \[next\]"):
+    with pytest.raises(ConfigError, match=r"at most one column of images\. Received: photo, next.*drop: \[next\]"):
         find(data)
     assert picture_columns.picture_column(find(data.model_copy(update={"drop": ("next",)}))) is not None
 

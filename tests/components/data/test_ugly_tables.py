@@ -64,7 +64,11 @@ def test_dates_of_no_one_format_are_said_to_be_text(tmp_path, values):
 def test_a_type_that_no_cell_has_is_refused(tmp_path, stated, values):
     path = cells(tmp_path / "a.csv", *values)
 
-    with pytest.raises(DataError, match=rf"none of its cells is: {stated}\. Received: 2 of 2 .*'{values[0]}' in row 1"):
+    with pytest.raises(
+        DataError,
+        match=rf"none of its cells fits: {stated}\. Received: 2 of 2 .*'{values[0]}' in row "
+        rf"1",
+    ):
         inspect(path, types={"a": stated})
     assert types(path, types={"a": "text"})["a"] == "string"
 
@@ -99,7 +103,7 @@ def test_a_label_of_one_class_tells_of_classes_that_are_read_as_missing(tmp_path
 def test_an_unusual_delimiter_is_named_and_the_remedy_works(tmp_path, delimiter):
     path = write(tmp_path / "a.csv", *(line.replace(",", delimiter) for line in ("x,k,y", "1,a,0", "2,b,1")))
 
-    with pytest.raises(DataError, match=r"say so: data\.csv: \{delimiter: "):
+    with pytest.raises(DataError, match=r"set it: data\.csv: \{delimiter: "):
         check_label(path)
     check_label(path, csv={"delimiter": delimiter})
 
@@ -120,7 +124,7 @@ def test_several_byte_order_marks_are_no_part_of_a_name(tmp_path):
 def test_a_header_between_rows_is_refused(tmp_path, mark):
     path = write(tmp_path / "a.csv", "k,y", "a,p", "k,q", f"{mark}k,y", "b,p")
 
-    with pytest.raises(DataError, match=r"a\.csv: row 3 is the header once more.*Received: k,y\."):
+    with pytest.raises(DataError, match=r"a\.csv: row 3 repeats the header, as more.*Received: k,y\."):
         inspect(path)
 
 
@@ -172,7 +176,7 @@ def test_a_torn_parquet_file_is_said_to_be_torn(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", a=list(range(100)), y=[0, 1] * 50)
     path.write_bytes(path.read_bytes()[:-10])
 
-    with pytest.raises(DataError, match=r"is not a Parquet file that is whole.* Copy or write it anew"):
+    with pytest.raises(DataError, match=r"is not a Parquet file that is whole.* Copy or write it again"):
         inspect(path)
 
 
@@ -287,7 +291,7 @@ def test_column_of_files_counts_for_more_than_that_of_their_folders_which_is_sai
 
     assert profile.column("day").values == (1, 2, 7, 8)
     said = "Column 'day' is in a.csv and in the name of its folder, day=1, and they differ: a cell is 7."
-    assert profile.file_notes == (f"{said} The cells of the file count.",)
+    assert profile.file_notes == (f"{said} The cells of the file are used.",)
 
 
 def test_column_of_files_that_says_the_same_as_their_folders_is_nothing_to_tell(tmp_path):

@@ -451,7 +451,7 @@ def test_file_of_models_is_as_before_where_the_server_refuses(push, config, serv
     ("text", "problem"),
     [
         ("model_config_list { config { name: 'b' } }", r"has no model 'penguins'. Received: .*, which has b\. Add"),
-        ("nonsense {", r"is not a ModelServerConfig .*Received: .*Mend the file"),
+        ("nonsense {", r"is not a ModelServerConfig .*Received: .*Fix the file"),
         (None, r"cannot be read: .*Name the file that the server was started with"),
     ],
 )
