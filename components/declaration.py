@@ -1,4 +1,4 @@
-"""Declares a component to TFX by class attributes, and hands its configuration over as JSON.
+"""Declares a component to TFX by class attributes, and passes its configuration as JSON.
 
     class AnomalyGate(Component):
         '''Passes the schema on if the data fits it well enough.'''
@@ -23,7 +23,7 @@ from tfx.types import component_spec
 
 Model = TypeVar("Model", bound=BaseModel)
 Artifacts = dict[str, list[types.Artifact]]
-"""What an executor is handed: the artifacts of each input or output."""
+"""The arguments of an executor: the artifacts of each input or output."""
 
 
 class Component(base_component.BaseComponent):
@@ -33,10 +33,10 @@ class Component(base_component.BaseComponent):
     OUTPUTS: ClassVar[Mapping[str, type[types.Artifact]]] = {}
     PARAMETERS: ClassVar[Mapping[str, type]] = {}
     OPTIONAL: ClassVar[Collection[str]] = ()
-    """Inputs and parameters that may be left out."""
+    """Optional inputs and parameters."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """Make the specification that TFX asks for."""
+        """Create the specification that TFX requires."""
         super().__init_subclass__(**arguments)
         attributes = {
             "PARAMETERS": {
@@ -52,10 +52,10 @@ class Component(base_component.BaseComponent):
         cls.SPEC_CLASS = type(f"{cls.__name__}Spec", (component_spec.ComponentSpec,), attributes)
 
     def __init__(self, **arguments: Any) -> None:
-        """Put the component into a pipeline.
+        """Create the component for a pipeline.
 
         Args:
-            arguments: a channel for each of INPUTS, a value for each of PARAMETERS; None stands for one left out.
+            arguments: A channel for each of INPUTS, a value for each of PARAMETERS; None for an omitted one.
 
         Raises:
             TypeError: one is missing, unknown, or of another type.
@@ -69,7 +69,7 @@ class Component(base_component.BaseComponent):
 
 
 def parameter(exec_properties: Mapping[str, Any], name: str, kind: type[Model]) -> Model | None:
-    """Return a section of the configuration out of a component's properties; None where it was left out.
+    """Return a section of the configuration from a component's properties; None if it was omitted.
 
     Args:
         exec_properties: The exec properties of the component.

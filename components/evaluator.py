@@ -1,6 +1,5 @@
-"""Evaluator: how good the candidate is on the evaluation split, beside what is served, and whether it may be pushed.
-
-The metrics are components/evaluation's, and so is the verdict; TFMA's files are written of both.
+"""Evaluator: evaluates the candidate and the served model on the evaluation split, and decides whether the candidate
+may be pushed. Metrics and verdict come from components/evaluation; both are also written as TFMA's files.
 """
 
 import functools
@@ -50,7 +49,7 @@ from kubetfx.serving.model_facts import read_facts
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Evaluates the candidate and what is served, in this process or by Beam."""
+    """Evaluates the candidate and the served model, in this process or on Beam."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component, and log each check."""
@@ -87,7 +86,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             )
             golden.write(golden_rows, folder)
         if (origin := read_origin(Path(artifact_utils.get_single_uri(input_dict["examples"])))) is not None:
-            write_origin(folder, origin)  # Pusher has the evaluation alone: the rows may be large
+            write_origin(folder, origin)  # Pusher only gets the evaluation: the rows may be large
         for check in result.checks:
             logging.info("%s", check)
 
@@ -104,7 +103,7 @@ def _evaluate(request: Request, examples: list[types.Artifact], run: block_work.
 
 
 def _models(inputs: Artifacts) -> tuple[dict[str, Path], str | None]:
-    """Return folders of the candidate and, where it can be compared, of what is served; and why it cannot."""
+    """Return the folders of the candidate and, if comparable, of the served model; otherwise the reason."""
     candidate = saved_model_path(inputs["model"])
     if not inputs.get("baseline_model"):
         return {CANDIDATE: candidate}, None
@@ -121,13 +120,13 @@ def _write(
     features: Features,
     difference: str | None,
 ) -> EvaluationResult:
-    """Write TFMA's files and the result, and return the latter."""
+    """Write TFMA's files and the result, and return the result."""
     overall = outcome.values[OVERALL]
     metrics, baseline = overall[CANDIDATE], overall.get(BASELINE, {})
     thresholds = effective_thresholds(evaluation, request.task)
     names = (*request.metrics, *evaluation.robustness.metrics, *evaluation.cross_validated)
     better = {name: find_metric(name).better for name in names}
-    assert outcome.drawn is not None  # there are rows
+    assert outcome.drawn is not None  # the split has rows
     rows = int(metrics[COUNT])
     words = {name: _words(own, features) for name, own in request.baselines.items()}
     held = references(thresholds, overall, outcome.drawn, candidate=CANDIDATE, rows=rows, words=words)
@@ -203,7 +202,7 @@ def _notes(outcome: Outcome, found: list[Check], features: Features) -> Iterator
 
 
 def _defined(metrics: dict[str, float]) -> dict[str, float]:
-    """Without what is not defined, such as the area under the curve of a slice in which a class has no row."""
+    """Drop undefined values, such as the area under the curve of a slice without rows of a class."""
     return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
@@ -217,7 +216,9 @@ def _confusion(outcome: Outcome) -> list[list[int | float]]:
 
 
 def _by_class(outcome: Outcome, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """Precision, recall, f1 and number of images of each class; 0 where nothing was named or nothing is there."""
+    """Return precision, recall, F1 and number of images of each class; 0 if no row is assigned to it, or none is of
+    it.
+    """
     if not classes or outcome.confusion is None:
         return {}
     return {
@@ -232,7 +233,7 @@ def _by_class(outcome: Outcome, classes: tuple[str, ...]) -> dict[str, dict[str,
 
 
 def _bless(inputs: Artifacts, outputs: Artifacts, *, is_blessed: bool, is_compared: bool) -> None:
-    """Write the verdict as TFX's executor does."""
+    """Write the verdict like TFX's executor."""
     blessing = artifact_utils.get_single_instance(outputs["blessing"])
     for kind, key in (("current", "model"), *((("baseline", "baseline_model"),) if is_compared else ())):
         model = artifact_utils.get_single_instance(inputs[key])
@@ -246,11 +247,11 @@ def _bless(inputs: Artifacts, outputs: Artifacts, *, is_blessed: bool, is_compar
 
 
 def why_not_comparable(candidate: Path, baseline: Path) -> str | None:
-    """Return what keeps two models from being evaluated on the same rows by the same measure; None if nothing does.
+    """Return the reason why two models cannot be evaluated on the same rows by the same metrics, or None.
 
     Args:
-        candidate: folder of a SavedModel.
-        baseline: folder of the served one.
+        candidate: The folder of a SavedModel.
+        baseline: The folder of the served one.
     """
     ours, theirs = read_facts(candidate), read_facts(baseline)
     if ours is None or theirs is None:
@@ -274,9 +275,8 @@ def _features(schemas: list[types.Artifact]) -> Features:
 class Evaluator(Component, base_beam_component.BaseBeamComponent):
     """Metrics of the candidate on the evaluation split, and whether it may be pushed.
 
-    `golden_rows` is the number of the rows that a server will be asked for, or more where `golden_share` of all
-    rows are more; `metrics_digest` is that of the modules of the user's own metrics, so that an edit is not taken from
-    the cache.
+    `golden_rows` is the number of rows that a server will be asked for, or `golden_share` of all rows if that is more;
+    `metrics_digest` is the digest of the user's own metric modules, so that an edit invalidates the cache.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

@@ -1,6 +1,6 @@
-"""The driver of ExampleGen: which data there is, and whether it changed since the last run.
+"""The driver of ExampleGen: finds the data, and whether it has changed since the last run.
 
-Apart from the executor: a run in which every node comes from the cache imports no more than drivers.
+It is separate from the executor because a run in which every node comes from the cache only imports drivers.
 """
 
 import json
@@ -26,9 +26,9 @@ FEATURES = "features"
 
 
 class Driver(driver.FileBasedDriver):
-    """TFX's driver, told by `data.path` alone which files there are.
+    """TFX's driver, which finds files by `data.path` alone.
 
-    The path is looked at where the node runs: what a pipeline is put together on may not see the data.
+    The path is resolved where the node runs: the machine that assembles a pipeline may not see the data.
     """
 
     def resolve_exec_properties(
@@ -51,7 +51,7 @@ class Driver(driver.FileBasedDriver):
         if (files := reader.files()) is None:
             known = {utils.SPAN_PROPERTY_NAME: 0, utils.VERSION_PROPERTY_NAME: None}
             return {**exec_properties, **known, utils.FINGERPRINT_PROPERTY_NAME: reader.fingerprint()}
-        tfx_filesystem.register()  # TFX looks for the files too, and takes their sizes and times for a fingerprint
+        tfx_filesystem.register()  # TFX looks for the files too, and uses their sizes and times as a fingerprint
         inputs = input_config(files.patterns)
         resolved = {
             **exec_properties,
@@ -60,7 +60,7 @@ class Driver(driver.FileBasedDriver):
         }
         found: dict[str, Any] = super().resolve_exec_properties(resolved, pipeline_info, component_info)
         found[utils.FINGERPRINT_PROPERTY_NAME] += reader.fingerprint()
-        if ALL not in files.patterns:  # which spans there are is for the executor to know, and where to look for them
+        if ALL not in files.patterns:  # the executor needs to know the spans, and where to look for them
             path = exec_properties[standard_component_specs.INPUT_BASE_KEY]
             of_newest = {utils.SPAN_PROPERTY_NAME: files.span, utils.VERSION_PROPERTY_NAME: files.version}
             found |= {standard_component_specs.INPUT_BASE_KEY: path, **of_newest}
@@ -96,10 +96,10 @@ def reader_of(
 
 
 def input_config(patterns: Mapping[str, str]) -> example_gen_pb2.Input:
-    """Describe the input as TFX wants it: what it calls splits are spans here; kubetfx shares out their rows.
+    """Describe the input for TFX: its splits are spans here, whose rows kubetfx assigns to splits.
 
     Args:
-        patterns: globs below the base, by name.
+        patterns: The globs below the base, by name.
 
     Returns:
         The description.

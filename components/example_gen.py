@@ -1,7 +1,7 @@
-"""ExampleGen: rows from a reader into Parquet, block by block, a file per shard and split.
+"""ExampleGen: writes rows from a reader into Parquet, block by block, one file per shard and split.
 
-Properties and artifact are those of TFX's FileBasedExampleGen. What is read, and which split a row belongs to, is a
-reader's to say: components/data/table_reader.py, or image_folder.py.
+Properties and artifact are those of TFX's FileBasedExampleGen. A reader decides what is read, and the split of each
+row: components/data/table_reader.py, or image_folder.py.
 """
 
 import functools
@@ -37,11 +37,11 @@ from kubetfx.config.data_section import DataConfig, FeaturesConfig, Splits
 from kubetfx.provenance import write_origin
 
 BUCKETS = 1_000
-"""A split of fraction 0.7 is 700 of so many hash buckets."""
+"""Number of hash buckets; a split of fraction 0.7 has 700 of them."""
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Writes the rows of the data as examples, a folder per split."""
+    """Writes the rows of the data as examples, one folder per split."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component.

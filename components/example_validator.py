@@ -1,7 +1,6 @@
-"""ExampleValidator: TFDV's anomalies of the statistics, and what is found in the rows themselves.
-
-TFDV is given some of the columns at a time. It goes through the schema of all columns for each of them: with two
-thousand, eight seconds a split.
+"""ExampleValidator: TFDV's anomalies of the statistics, and checks of the rows themselves. TFDV gets some of the
+columns at a time, since it goes through the schema of all columns for each of them: with two thousand columns, eight
+    seconds per split.
 """
 
 import json
@@ -36,7 +35,7 @@ def validate(
 
     Args:
         statistics: The statistics of the split.
-        schema: that they are compared with.
+        schema: The schema to compare them with.
     """
     anomalies: anomalies_pb2.Anomalies | None = None
     for some_statistics, some_schema in _parts(statistics, schema):
@@ -63,7 +62,7 @@ def _add_odd_cells(anomalies: anomalies_pb2.Anomalies, path: path_pb2.Path, said
     info.severity = anomalies_pb2.AnomalyInfo.ERROR
     info.reason.add(
         type=anomalies_pb2.AnomalyInfo.FLOAT_TYPE_STRING_NOT_FLOAT,
-        short_description="Cells that mean nothing",
+        short_description="Meaningless cells",
         description=f"{said}. They are read as missing. Name what stands for a missing cell in data.missing_values, or "
         f"say that the column is text: data.types: {in_one_line({name: 'text'})}.",
     )
@@ -72,7 +71,7 @@ def _add_odd_cells(anomalies: anomalies_pb2.Anomalies, path: path_pb2.Path, said
 def _parts(
     statistics: statistics_pb2.DatasetFeatureStatisticsList, schema: schema_pb2.Schema
 ) -> Iterator[tuple[statistics_pb2.DatasetFeatureStatisticsList, schema_pb2.Schema]]:
-    """Yield statistics and schema of some columns each. What is said of the whole table is in every part."""
+    """Yield statistics and schema of some columns each. Facts about the whole table are in every part."""
     (dataset,) = statistics.datasets
     in_schema = {feature.name: feature for feature in schema.feature}
     in_statistics = {feature.path.step[0]: feature for feature in dataset.features}
@@ -80,7 +79,7 @@ def _parts(
     empty_schema = schema_pb2.Schema()
     empty_schema.CopyFrom(schema)
     empty_schema.ClearField("feature")
-    empty_schema.ClearField("tensor_representation_group")  # an entry a column, which TFDV copies for each column
+    empty_schema.ClearField("tensor_representation_group")  # an entry per column, which TFDV copies for each column
     for start in range(0, max(len(names), 1), COLUMNS_AT_ONCE):
         some = names[start : start + COLUMNS_AT_ONCE]
         part = statistics_pb2.DatasetFeatureStatisticsList()
@@ -97,7 +96,7 @@ def _parts(
 
 
 def _add_finding(anomalies: anomalies_pb2.Anomalies, finding: Finding) -> None:
-    """Beside what TFDV says of the same column."""
+    """Add a finding to TFDV's anomaly of the same column."""
     info = anomalies.anomaly_info[f"{finding.title}: {finding.column or DATASET}"]
     info.path.step[:] = [finding.column or DATASET]
     info.severity = anomalies_pb2.AnomalyInfo.WARNING
@@ -107,7 +106,7 @@ def _add_finding(anomalies: anomalies_pb2.Anomalies, finding: Finding) -> None:
 
 
 class Executor(base_beam_executor.BaseBeamExecutor):
-    """Validates the statistics of each split by `validate`, and looks into the rows."""
+    """Validates the statistics of each split by `validate`, and checks the rows."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""
@@ -158,7 +157,7 @@ def _has_any(anomalies: anomalies_pb2.Anomalies) -> bool:
 
 
 class ExampleValidator(Component, base_beam_component.BaseBeamComponent):
-    """Anomalies of the statistics against the schema, leakage, shares of the classes, and texts of another kind."""
+    """Finds anomalies of the statistics, leakage, unusual shares of classes, and unusual texts."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     INPUTS = {

@@ -1,6 +1,6 @@
-"""FoldEnsemble: the models of all folds of cross-validation as one, instead of a Trainer's.
+"""FoldEnsemble: combines the models of all cross-validation folds into one, instead of a Trainer's model.
 
-No fold has seen a row of the evaluation split, so what is measured there holds for the mean of them as for any model.
+No fold has seen the evaluation split, so metrics measured there are valid for the mean of the models.
 """
 
 import json
@@ -29,13 +29,13 @@ from kubetfx.models.training_record import Fitted
 
 
 class Executor(base_executor.BaseExecutor):
-    """Joins the SavedModels of the folds, calibrates them where that is asked for, and finds out what joining gains."""
+    """Joins the SavedModels of the folds, calibrates them if configured, and measures the gain from joining."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component.
 
         Raises:
-            TrainingError: the models are not such as kubetfx trains.
+            TrainingError: the models were not trained by kubetfx.
         """
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         schema = read_schema(Path(artifact_utils.get_single_uri(input_dict["schema"])) / SCHEMA)
@@ -69,7 +69,7 @@ class Executor(base_executor.BaseExecutor):
 def _answers(
     paths: list[Path], groups: list[RowGroup], features: Features
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return labels, the mean of what the models say, and weights."""
+    """Return labels, the mean of the models' predictions, and weights."""
     models = _models(paths, features)
     found = [
         (block.labels["0"], np.mean(list(block.predictions.values()), axis=0), block.weights)
@@ -87,7 +87,7 @@ def _models(paths: list[Path], features: Features) -> Models:
 
 
 def _gain(paths: list[Path], groups: list[RowGroup], features: Features) -> dict[str, Any]:
-    """Return how good the models are by themselves, and their mean, on rows that none of them has seen."""
+    """Return the metric of each model and of their mean, on rows that none of them has seen."""
     metric = find_metric("cross_entropy" if features.classes else "root_mean_squared_error")
     accumulators = [metric.make_accumulator(top_k=1) for _ in [*paths, "mean"]]
     states = [accumulator.create() for accumulator in accumulators]

@@ -1,4 +1,4 @@
-"""FoldEvaluator: how the model of a fold does on the rows that the fold held out, and what it says of each of them."""
+"""FoldEvaluator: evaluates the model of a fold on the rows that the fold held out, and keeps its predictions."""
 
 import functools
 import json
@@ -30,11 +30,11 @@ from kubetfx.models.features import read_features, read_schema
 
 FOLD_COLUMN, REPEAT_COLUMN = "fold", "repeat"
 PREDICTION, PROBABILITIES = "prediction", "probabilities"
-"""Columns beside those of the table; one that the table has ends in an underscore here."""
+"""Columns added to those of the table; a name that the table has gets an underscore."""
 
 
 class Executor(base_executor.BaseExecutor):
-    """Asks the model for each row once: for the metrics, and to keep what it says."""
+    """Predicts for each row once, for the metrics and for the file of predictions."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""
@@ -61,7 +61,7 @@ class Executor(base_executor.BaseExecutor):
 
 
 class _Answers:
-    """The file of the rows with what the model says of them."""
+    """The file of the rows with the model's predictions."""
 
     def __init__(self, path: Path, about: dict[str, Any], classes: Sequence[str]) -> None:
         self._path = path
@@ -96,14 +96,14 @@ class _Answers:
 
     def close(self) -> None:
         """Finish the file."""
-        assert self._writer is not None  # a fold holds rows out
+        assert self._writer is not None  # every fold holds out rows
         self._writer.close()
 
 
 class FoldEvaluator(Component):
     """Metrics of a fold's model on the rows that the fold held out, and its predictions for them.
 
-    `metrics_digest` is that of the modules of the user's own metrics, so that an edit is not taken from the cache.
+    `metrics_digest` is the digest of the user's own metric modules, so that an edit invalidates the cache.
     """
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

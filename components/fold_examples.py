@@ -1,7 +1,7 @@
-"""FoldExamples: the examples of one fold of cross-validation, in the splits of any other examples.
+"""FoldExamples: the examples of one cross-validation fold, in the usual splits.
 
-So whatever analyzes, trains and evaluates does so on a fold as on the whole table, and has seen nothing of the rows
-that the fold holds out.
+So the nodes that analyze, train and evaluate work on a fold as on the whole table, and see nothing of the held-out
+rows.
 """
 
 import json
@@ -30,13 +30,13 @@ from kubetfx.models.features import TEXT, read_features, read_schema
 
 
 class Executor(base_executor.BaseExecutor):
-    """Writes the rows of the splits again, in the splits that they have in the fold."""
+    """Writes the rows again, in their splits of the fold."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component.
 
         Raises:
-            DataError: the rows cannot be cut into so many folds, or a column that decides about them is not there.
+            DataError: the rows cannot be cut into this many folds, or a deciding column is missing.
         """
         rule = folds.FoldRule.model_validate_json(exec_properties["rule"])
         number = exec_properties["fold"]
@@ -80,15 +80,13 @@ class Executor(base_executor.BaseExecutor):
 def _keys(
     parts: list[Part], rule: folds.FoldRule, label: str, profile: table_profile.TableProfile, *, text: str | None
 ) -> tuple[folds.Keys, list[int]]:
-    """Return the columns that decide, of all rows in the order of the parts; and where each part begins and the last
-    ends.
-    """
+    """Return the deciding columns of all rows in the order of the parts, and the boundaries of the parts."""
     for key, name in rule.folds.columns.items():
         if name not in profile.names:
             raise DataError(
-                f"evaluation.cross_validation.{key}: there is no such column among the rows. Received: {name!r}. "
-                f"Known: {', '.join(profile.names)}. If it is in data.drop, take it out: a column that tells rows "
-                "apart is no feature by itself."
+                f"evaluation.cross_validation.{key}: the rows have no such column. Received: {name!r}. "
+                f"Known: {', '.join(profile.names)}. If it is in data.drop, remove it from there: "
+                "the column does not become a feature."
             )
     others = [text] if text else rule.folds.columns.values()
     blocks = [part.group.read([label, *others]) for part in parts]
@@ -100,9 +98,7 @@ def _keys(
 
 
 class FoldExamples(Component):
-    """The rows of all splits, or of all but those that are in no fold, in the splits that they have in one fold of
-    cross-validation.
-    """
+    """The rows of all splits, except those that are in no fold, in their splits of one cross-validation fold."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     INPUTS = {"examples": standard_artifacts.Examples, "schema": standard_artifacts.Schema}

@@ -1,7 +1,7 @@
-"""Pusher: a blessed model becomes a new version in the push directory, whole or not at all.
+"""Pusher: copies a blessed model atomically to a new version in the push directory.
 
-Where a server is named (`serving.endpoint`), the push is good only when that server answers with the version as the
-Evaluator predicted offline: components/push/push_verification.py. With `serving.canary` it gets a label then, and with
+With `serving.endpoint`, the push is valid only when that server's answers with the version match the Evaluator's
+offline predictions: components/push/push_verification.py. With `serving.canary` it then gets a label, and with
 `serving.approval` it waits for a person first.
 """
 
@@ -37,9 +37,8 @@ NOT_BLESSED = 0
 class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
     """Chooses the version before the cache is asked.
 
-    The version of a model that is served already is the one that it has, so that pushing it again is a cache hit.
-    Anything else gets a number that was never used, so that it is not: the model was not pushed yet, or is no longer
-    there.
+    A model that is already served keeps its version, so that pushing it again is a cache hit. Any other model gets an
+    unused number, so that it is not a cache hit.
     """
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
@@ -59,7 +58,7 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
         else:
             output.exec_properties["version"].int_value = push_directory.next_version(directory)
             is_waiting = bool(execution_info.exec_properties.get("needs_approval"))
-        output.exec_properties["is_waiting"].int_value = int(is_waiting)  # once approved, the output is another
+        output.exec_properties["is_waiting"].int_value = int(is_waiting)  # once approved, the output differs
         return output
 
 
@@ -67,7 +66,7 @@ class Executor(base_executor.BaseExecutor):
     """Copies the model to its version."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
-        """Run the component. A model that is not blessed leaves the output channel empty.
+        """Run the component. The output channel stays empty if the model is not blessed.
 
         Raises:
             PushError: the version could not be written, is one that was rolled back, or did not pass verification;
@@ -99,7 +98,7 @@ class Executor(base_executor.BaseExecutor):
 
 
 class _Push:
-    """Of one version."""
+    """The push of one version."""
 
     def __init__(
         self, directory: Location, version: int, exec_properties: dict[str, Any], *, run_id: str | None
@@ -111,11 +110,11 @@ class _Push:
         self._endpoint = parameter(exec_properties, "endpoint", EndpointConfig)
 
     def is_waiting(self, saved_model: Path, evaluation: Path) -> bool:
-        """Put the version into the directory, if it is not there yet; whether it waits for approval."""
+        """Add the version to the directory if it is missing, and return whether it waits for approval."""
         if self._version in push_directory.waiting_versions(self._directory):
             return True
         newest = max(push_directory.versions(self._directory), default=None)
-        if newest == self._version:  # it is there already, and only the cache lost it
+        if newest == self._version:  # it exists already, and only the cache lost it
             return False
         _refuse_what_was_rolled_back(saved_model, self._directory)
         needs_approval = bool(self._properties.get("needs_approval"))
@@ -134,7 +133,7 @@ class _Push:
         return needs_approval
 
     def verify(self, evaluation: Path) -> set[int]:
-        """Have the server answer with the version; the versions that it has. None without a server."""
+        """Verify the version on the server, and return the server's versions; None without a server."""
         if self._endpoint is None:
             return set()
         from kubetfx.components.evaluation import golden
@@ -149,7 +148,7 @@ class _Push:
             return verified.verify(self._version, lambda: golden.read(evaluation))
 
     def _added(self, evaluation: Path) -> dict[PurePath, str]:
-        """Return what goes into the version besides the model."""
+        """Return the files to add to the version."""
         workspace, record = _run_of(evaluation, self._run_id)
         found = provenance_of(
             record,
@@ -167,12 +166,12 @@ class _Push:
 
 
 def _run_id(executor: base_executor.BaseExecutor) -> str | None:
-    """Return the id of the run; None on Kubeflow, where nobody tells it."""
+    """Return the id of the run; None on Kubeflow, where it is unknown."""
     return getattr(getattr(executor, "_context", None), "_pipeline_run_id", None)
 
 
 def _run_of(evaluation: Path, run_id: str | None) -> tuple[Path | None, dict[str, Any] | None]:
-    """Return the workspace that an artifact is in, and the record of the run there; None where there is none."""
+    """Return the workspace of an artifact and the record of its run, or None."""
     for workspace in evaluation.parents if run_id else ():
         path = run_folder(workspace, run_id or "") / RECORD
         if path.is_file():
@@ -181,7 +180,7 @@ def _run_of(evaluation: Path, run_id: str | None) -> tuple[Path | None, dict[str
 
 
 def _withdraw_what_is_pending(directory: Location, newest: int | None) -> int | None:
-    """Remove a version whose push was killed before it was verified; the newest that is left."""
+    """Remove a version whose push was killed before verification, and return the newest remaining one."""
     record = push_directory.read_record(directory, newest) if newest else None
     if newest is None or record is None or not record.is_pending:
         return newest

@@ -1,7 +1,7 @@
-"""RetrainGate and RetrainEnd: a recurring run on Kubeflow that decides first whether there is a reason for it.
+"""RetrainGate and RetrainEnd: a recurring run on Kubeflow first decides whether there is a reason to run.
 
-What is known of earlier runs is in the push directory, as nothing else outlives a run's pods. A recurring run has one
-run at a time, so a run that has not ended when the next one decides has failed.
+The memory of earlier runs is in the push directory, since nothing else outlives a run's pods. Only one run is active at
+a time, so a run that has not ended when the next one decides has failed.
 """
 
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ class RetrainDecision(Artifact):
 
 
 class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
-    """Sets the time, which the cache cannot know."""
+    """Sets the time, so that decisions are not cached."""
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         """Set `now`."""
@@ -45,7 +45,7 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
 
 
 class GateExecutor(base_executor.BaseExecutor):
-    """Decides, and notes that a run begins."""
+    """Decides, and records the start of a run."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""
@@ -67,7 +67,7 @@ class GateExecutor(base_executor.BaseExecutor):
 
 
 class EndExecutor(base_executor.BaseExecutor):
-    """Notes that the run has ended."""
+    """Records the end of the run."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""
@@ -93,7 +93,7 @@ class RetrainGate(Component):
 
 
 class RetrainEnd(Component):
-    """The run has come to its end."""
+    """Records the end of the run."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(EndExecutor)
     DRIVER_CLASS = Driver

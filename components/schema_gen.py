@@ -1,7 +1,7 @@
 """SchemaGen: TFDV's schema, or a frozen one, plus what each column is used for (components/data/column_roles.py).
 
-What TFX's executor does here is two calls of TFDV's own extension; the executor would import TensorFlow, Keras and Beam
-for them, which takes longer than anything that this component does.
+TFX's executor makes two calls of TFDV's extension; to do so it would import TensorFlow, Keras and Beam, which takes
+longer than everything else in this component.
 """
 
 from collections.abc import Sequence
@@ -65,10 +65,10 @@ def complete_schema(
     config: FeaturesConfig,
     weight: str | None = None,
 ) -> None:
-    """Write into a schema how its columns are read and what they are used for. What it already says stays.
+    """Complete a schema with the type and the role of each column. Existing entries stay.
 
-    Every column is read as one value per row; a missing cell becomes NaN, "" or features.MISSING_INTEGER. That way a
-    column that never had a missing cell in training may have one in a request.
+    Every column is read as one value per row; a missing cell becomes NaN, "" or features.MISSING_INTEGER. So a column
+    without missing cells in training may have them in a request.
 
     Args:
         schema: as TFDV inferred it, or as the user froze it.
@@ -95,7 +95,7 @@ def complete_schema(
             _check_classes(feature, classes)
         elif feature.name == weight:
             features.set_role(feature, features.WEIGHT, "how often the row counts")
-        elif column.picture_reason or not is_folder_of_images:  # what is known of an image is not learned from
+        elif column.picture_reason or not is_folder_of_images:  # facts about an image are not features
             role, reason = column_roles.choose_role(column, num_rows=profile.num_rows, config=config)
             if (frozen := features.role_of(feature)) is not None:
                 _check_details(feature, frozen, column)
@@ -109,7 +109,7 @@ def complete_schema(
 def _describe(
     schema: schema_pb2.Schema, feature: schema_pb2.Feature, column_type: ColumnType, column: table_profile.Column
 ) -> None:
-    """Write what a column type has to say of a column."""
+    """Write the details of a column's type."""
     feature.annotation.tag.extend(f"{name}:{value}" for name, value in column_type.details(column).items())
     if not column_type.has_domain and feature.domain:
         (listed,) = (domain for domain in schema.string_domain if domain.name == feature.domain)

@@ -1,6 +1,5 @@
-"""The baseline of the evaluation: the model that is served now, the stable version, or the newest without labels.
-
-It is looked up where clients meet it and not in ML Metadata, which a cluster does not have
+"""The baseline of the evaluation: the currently served model, which is the stable version, or the newest without
+labels. It is found in the push directory rather than in ML Metadata, which a cluster does not have
 (docs/decisions/0004-baseline.md).
 """
 
@@ -27,8 +26,8 @@ NO_VERSION = 0
 def baseline_version(directory: Location, *, candidate: Path | None) -> int | None:
     """Return the version to compare a candidate with; None if there is none.
 
-    That is the one that is served. If the newest is the candidate itself, it was compared with the version that it
-    replaced, and still is: a run that changes nothing is evaluated as it was before.
+    It is the served version. If that is the candidate itself, it is the version that the candidate replaced, so that a
+    run that changes nothing is evaluated as before.
 
     Args:
         directory: where versions are pushed.
@@ -58,7 +57,7 @@ class Driver(base_driver.BaseDriver, ir_base_driver.BaseDriver):
 
 
 class Executor(base_executor.BaseExecutor):
-    """Copies the served version into the run's artifacts, where it stays when serving moves on."""
+    """Copies the served version into the run's artifacts, where it stays after serving moves on."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component. Without a served version the output channel stays empty."""

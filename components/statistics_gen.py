@@ -1,9 +1,9 @@
 """StatisticsGen: TFDV's generators over blocks of columns.
 
-The columns are those of the profile that the ExampleGen left: the encoded bytes of images are none of them.
+The columns are those of ExampleGen's profile, without the encoded bytes of images.
 
 Top values and numbers of distinct values come from TFDV's sketches, which are exact up to 16,384 distinct values of a
-column. Above `max_rows` a sample of the rows is looked at.
+column. For tables above `max_rows` a sample of the rows is used.
 """
 
 import functools
@@ -41,7 +41,7 @@ ODD_CELLS = "odd_cells"
 
 
 def sample_rate(num_rows: int, *, max_rows: int | None) -> float:
-    """Find the share of the rows of a table that statistics look at.
+    """Compute the share of a table's rows that statistics use.
 
     Args:
         num_rows: The number of rows of the table.
@@ -93,7 +93,7 @@ class Statistics(
             self._generators = stats_impl.get_generators(options, in_memory=True)
 
     def depends_on(self, item: Part) -> tuple[Any, ...]:
-        """Return what decides about the state of a row group besides its rows.
+        """Return what the state of a row group depends on besides its rows.
 
         Args:
             item: the row group, by whose number its sample is drawn.
@@ -102,9 +102,11 @@ class Statistics(
         return self._columns, self._dates, self._separators, self._weight, sample
 
     def blocks(self, item: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """Yield the rows of a row group, or those that its own random numbers choose: the same wherever it is read."""
+        """Yield the rows of a row group, or a sample by its own random numbers, which does not depend on where it is
+        read.
+        """
         block = item.group.read(self._columns)
-        weights_of(block, self._weight)  # TFDV does not say what is wrong with one
+        weights_of(block, self._weight)  # TFDV does not explain what is wrong with a missing column
         if self._rate < 1:
             chosen = np.random.default_rng([SAMPLE_SEED, item.number]).random(block.num_rows) < self._rate
             block = block.filter(pa.array(chosen))
@@ -119,7 +121,7 @@ class Statistics(
         return block
 
     def _with_times(self, block: pa.RecordBatch) -> pa.RecordBatch:
-        """Beside each column of dates, the same as seconds since 1970, of which a range can be told."""
+        """Add to each column of dates the same as seconds since 1970, which has a range."""
         for name, date_format in self._dates.items():
             times = spelled_dates.understand(block.column(name).cast(pa.string()), date_format).times
             block = block.append_column(TIMES + name, pc.divide(times, date_formats.SECOND))
@@ -130,7 +132,7 @@ class Statistics(
         return {}
 
     def add_block(self, state: States, block: tuple[str, pa.RecordBatch]) -> States:
-        """Show the rows to every generator."""
+        """Add the rows to every generator."""
         split, rows = block
         before = state.get(split) or self._no_rows()
         pairs = zip(self._generators, before, strict=True)
@@ -209,7 +211,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
 
 def _join_times(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> None:
-    """Say of a column of dates when they are; as numbers they are no column of the table."""
+    """Add the range of times to the statistics of a date column; the numeric column is not in the table."""
     (dataset,) = statistics.datasets
     by_name = {feature.path.step[0]: feature for feature in dataset.features}
     for name, times in by_name.items():
@@ -226,7 +228,7 @@ def _join_times(statistics: statistics_pb2.DatasetFeatureStatisticsList) -> None
 
 
 def _note_odd_cells(statistics: statistics_pb2.DatasetFeatureStatisticsList, odd_cells: Mapping[str, str]) -> None:
-    """Say of columns of numbers which of their cells are none; they are those of the whole table."""
+    """Note the cells of numeric columns that are not numbers, over the whole table."""
     for feature in statistics.datasets[0].features:
         if said := odd_cells.get(feature.path.step[0]):
             feature.custom_stats.add(name=ODD_CELLS, str=said)

@@ -1,7 +1,7 @@
-"""Tracker: sends a run on Kubeflow to MLflow, after everything else; on one machine the runner does it.
+"""Tracker: sends a run on Kubeflow to MLflow at the end; on one machine the runner does this.
 
-It fails no run, whose model is served by then. What could not be sent stays in its artifact, from where it can be sent
-by hand.
+It never fails a run, whose model is already served. What could not be sent stays in its artifact, from where it can be
+sent by hand.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class TrackedRuns(Artifact):
 
 
 class Executor(base_executor.BaseExecutor):
-    """Writes the run as it is sent, and sends it."""
+    """Writes the run in the form for MLflow, and sends it."""
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
         """Run the component."""

@@ -1,8 +1,7 @@
-"""Transform: TFX's, with the schema in reach of preprocessing_fn, and the analysis as work on blocks.
-
-Only the analysis is done: the Trainer and the SavedModel apply the graph themselves. TFX's cache of analyzers stays
-empty, since nothing reads it. Who asks for more, or has an analyzer that components/data/analysis.py does not know, has
-TFX's executor on Beam. Features that a search found come with the schema.
+"""Transform: TFX's component with the schema available to preprocessing_fn, and the analysis as work on blocks. Only
+the analysis is done: the Trainer and the SavedModel apply the graph themselves. TFX's cache of analyzers stays empty,
+    since nothing reads it. A request for more outputs, or an analyzer that components/data/analysis.py does not know,
+    uses TFX's executor on Beam. Features that a search found come with the schema.
 """
 
 import functools
@@ -29,7 +28,7 @@ from kubetfx.models.features import read_schema, searched_features
 
 class Executor(tfx_executor.Executor):
     """Adds `schema_path` to the custom config that preprocessing_fn receives: the schema says what columns are used
-    for. In it may be the section `features` that a search found, which goes before the config's.
+    for. It may contain the section `features` that a search found, which takes precedence over the config's.
     """
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:

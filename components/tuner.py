@@ -1,7 +1,7 @@
 """Tuner: searches for better settings between Transform and Trainer, by the validation split.
 
-The trials are components/tuning's. What is written is what TFX's Tuner writes, and the Trainer reads: the best
-hyperparameters. Where keys of `features` are searched, schema and transform graph of the best come with them.
+components/tuning runs the trials. The output is the same as that of TFX's Tuner, the best hyperparameters, which the
+Trainer reads. If keys of `features` are searched, the schema and transform graph of the best trial come with them.
 """
 
 import contextlib
@@ -98,13 +98,13 @@ def _search(
 
 
 def _take_over(search: Search) -> None:
-    """Have trials run again that a killed search was at. In a database they may be those of another machine."""
+    """Restart trials that a killed search was running. In a database they may belong to another machine."""
     if search.plan.tuning.storage is None:
         search.retry_killed()
 
 
 class _Progress:
-    """Tells and writes how far a search is."""
+    """Reports and writes the progress of a search."""
 
     def __init__(self, plan: Plan, own: dict[str, Any], path: Path) -> None:
         self._plan, self._own, self._path = plan, own, path
@@ -113,7 +113,7 @@ class _Progress:
 
     def __call__(self, search: Search) -> None:
         results = tuning_results.describe(search, self._own)
-        write_text(self._path, results.model_dump_json())  # others look at it meanwhile
+        write_text(self._path, results.model_dump_json())  # others may read it meanwhile
         done = len(search.finished)
         if self._before is None:
             self._before = done
@@ -134,8 +134,8 @@ class _Progress:
 
 @contextlib.contextmanager
 def _studies_beside(folder: Path) -> Iterator[Path]:
-    """Provide the folder of studies: beside the artifacts, which of a search that was killed are removed; in a cluster,
-    where there is no such place, one that goes.
+    """Provide the folder of studies: beside the artifacts, since those of a killed search are removed; in a cluster, a
+    temporary one.
     """
     if folder.parent.name == "tuner_results":
         latest = tuning_results.latest_path(folder.parent.parent)
@@ -206,7 +206,7 @@ def _plan(tuning: TuningConfig, place: Workplace, properties: dict[str, Any], st
 
 
 def _digest(folders: list[str]) -> str:
-    """Of the rows of both splits, as they lie there."""
+    """Return a digest of the rows of both splits, as stored."""
     found = hashlib.sha256()
     for file in files_in(*folders):
         with open(file, "rb") as content:
@@ -215,7 +215,7 @@ def _digest(folders: list[str]) -> str:
 
 
 def _max_resource(model: ModelConfig, training: TrainingConfig, tuning: TuningConfig, space: SearchSpace) -> int | None:
-    """Epochs or rounds of a trial at most; None where those of two trials are not the same thing."""
+    """Return the maximum number of epochs or rounds of a trial; None if those of two trials are not comparable."""
     if tuning.pruner == "none" or model.kind == "auto" or "model.kind" in space.search:
         return None
     if model.kind == "trees":
@@ -233,7 +233,7 @@ def _highest(space: SearchSpace, key: str, own: int) -> int:
 
 
 def _own_settings(plan: Plan, place: Workplace) -> dict[str, Any]:
-    """Return the values that the config has of what is searched, without those that it leaves to the data."""
+    """Return the config's values of the searched keys, without those that depend on the data."""
     found: dict[str, Any] = {}
     for key in plan.space.search:
         value: Any = place.job.custom_config
@@ -291,7 +291,7 @@ class Tuner(Component):
         "index": int,
     }
     OPTIONAL = ("index",)
-    """Of this one of several tasks that pull trials from one study; None: there is no other."""
+    """Index of this task among several that pull trials from one study; None if it is the only one."""
 
 
 class FeaturesTuner(Tuner):

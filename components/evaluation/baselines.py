@@ -1,8 +1,8 @@
-"""What a model has to beat: a constant, and a linear model.
+"""The baselines of a model: a constant, and a linear model.
 
-Both are fitted to training rows as Transform leaves them, whatever network or trees the candidate is, and evaluated
-beside it. A constant says of every row what training rows say on average; the linear model is a ridge regression or a
-logistic one, of the same features.
+Both are fitted to transformed training rows, whatever network or trees the candidate is, and evaluated beside it. The
+constant predicts the average of the training rows for every row; the linear model is a ridge or a logistic regression
+on the same features.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,21 +23,21 @@ CONSTANT = "constant"
 LINEAR = "linear"
 
 TRAINING_ROWS = 20_000
-"""Training rows that they are fitted to, at most."""
+"""Maximum number of training rows for the fit."""
 FEWEST_ROWS = 500
 FITTED_CELLS = 100_000_000
-"""Rows times dimensions times outputs at most: of wide tables and many classes, fewer rows are fitted."""
+"""Maximum product of rows, dimensions and outputs: wide tables and many classes are fitted on fewer rows."""
 CODES_OF_COLUMN = 64
-"""Values of a category that the linear model tells apart, the most frequent ones."""
+"""Number of values of a category that the linear model distinguishes, the most frequent ones."""
 VALUES_OF_SET = 1_000
-"""Values of a list, or n-grams of a text, that the linear model knows, the most frequent ones."""
+"""Number of values of a list, or n-grams of a text, that the linear model uses, the most frequent ones."""
 PENALTY = 1.0
-"""Of the squared weights, beside the sum over the rows."""
+"""Weight of the squared weights, compared with the sum over the rows."""
 FEW_FILLED = 0.1
-"""Share of the cells of a matrix that are not 0, below which products are those of a sparse one."""
+"""Share of non-zero cells of a matrix below which sparse products are used."""
 ITERATIONS = 100
 STEEPEST = 1e-4
-"""Gradient of the mean loss per row, with respect to any weight, at which a fit is over."""
+"""Gradient of the mean loss per row, with respect to any weight, at which a fit stops."""
 _BATCH = 8_192
 _SEED = 0
 
@@ -46,7 +46,7 @@ Features = Mapping[str, Array]
 
 
 class Baseline(Protocol):
-    """Something that predicts without having learned much. It can be pickled."""
+    """A simple predictor. It can be pickled."""
 
     def predict(self, features: Features, num_rows: int) -> Array:
         """Return (rows, classes) probabilities, or (rows,) values.
@@ -59,7 +59,9 @@ class Baseline(Protocol):
 
 @dataclass(frozen=True)
 class Constant(Baseline):
-    """Says the same of every row: the shares of the classes among the training rows, or the mean of their labels."""
+    """Predicts the same for every row: the shares of the classes among the training rows, or the mean of their
+    labels.
+    """
 
     output: Array
     """(classes,) or ()."""
@@ -71,7 +73,7 @@ class Constant(Baseline):
 
 @dataclass(frozen=True)
 class _Numbers:
-    """How numbers become dimensions: standard scores within what training rows have, 0 where one is missing."""
+    """Turns numbers into dimensions: standard scores, clipped to the range of the training rows; 0 if missing."""
 
     mean: Array
     deviation: Array
@@ -102,7 +104,7 @@ class _Numbers:
 
 @dataclass(frozen=True)
 class _Codes:
-    """How whole numbers, which are categories, become dimensions: a flag for each frequent value of a column."""
+    """Turns category codes into dimensions: a flag for each frequent value of a column."""
 
     known: Sequence[Array]
     """By column."""
@@ -126,8 +128,8 @@ class _Codes:
 
 @dataclass(frozen=True)
 class _Sets:
-    """How whole numbers of which a cell has several, in no order, become dimensions: a flag for each frequent one of a
-    column. 0 is none.
+    """Turns cells with several codes in no order into dimensions: a flag for each frequent code of a column. 0 is no
+    code.
     """
 
     known: Sequence[Array]
@@ -168,7 +170,7 @@ class Linear(Baseline):
     parts: Mapping[str, _Part]
     """By feature."""
     weights: Array
-    """(dimensions + 1, outputs): the last row is of the constant."""
+    """(dimensions + 1, outputs): the last row is the intercept."""
     is_classifier: bool
 
     def predict(self, features: Features, num_rows: int) -> Array:
@@ -183,14 +185,14 @@ def fit(
     """Fit the baselines of a model.
 
     Args:
-        saved_model: folder of the candidate, whose features they look at.
+        saved_model: The folder of the candidate, whose features they use.
         files: The files of the training split.
-        weight: the column that says how often a row counts; None: each counts once.
-        run: has a sample of the rows read.
+        weight: The column of row weights; None: each row counts once.
+        run: Executes the reading of a sample of the rows.
 
     Returns:
-        The constant, and the linear model unless the network's features cannot be asked for, there are none besides
-        pictures, or they are too many. Nothing without a training row.
+        The constant and the linear model; the latter is missing if the network's features cannot be obtained, are only
+        pictures, or are too many. Nothing without training rows.
     """
     model = AskedModel(saved_model)
     try:
@@ -212,7 +214,7 @@ def fit(
 
 
 def _training_rows(model: AskedModel, files: Sequence[str], weight: str | None, run: Run) -> dict[str, Array]:
-    """Features, label and weight of a sample of the training rows, each (rows, ...)."""
+    """Return features, label and weight of a sample of the training rows, each (rows, ...)."""
     columns = model.transformed_columns
     if columns is not None and weight is not None:
         columns = tuple(dict.fromkeys([*columns, weight]))
@@ -226,16 +228,16 @@ def _training_rows(model: AskedModel, files: Sequence[str], weight: str | None, 
 
 
 def fit_linear(features: Features, targets: Array, weights: Array, *, is_classifier: bool) -> Linear | None:
-    """Fit a ridge regression, or a logistic one.
+    """Fit a ridge or a logistic regression.
 
     Args:
         features: The features of the training rows, each (rows, ...).
         targets: (rows, outputs): the label, or 1 for its class and 0 for the others.
-        weights: (rows,) how often each row counts.
-        is_classifier: whether the label is a class.
+        weights: (rows,) the weight of each row.
+        is_classifier: Whether the label is a class.
 
     Returns:
-        None where there is no feature of numbers or categories, or more than can be fitted quickly.
+        None without numeric or categorical features, or if they are too many for a quick fit.
     """
     parts = {name: part for name, values in features.items() if (part := _part_of(values)) and part.size}
     cells = sum(part.size for part in parts.values()) * targets.shape[1]
@@ -249,7 +251,7 @@ def fit_linear(features: Features, targets: Array, weights: Array, *, is_classif
 
 
 def _columns(values: Array) -> Array:
-    """Return (rows, columns), or (rows, columns, values) of cells that have several values."""
+    """Return (rows, columns), or (rows, columns, values) if cells have several values."""
     return values.reshape(len(values), -1) if values.ndim < 3 else values
 
 
@@ -269,7 +271,7 @@ def _matrix(parts: Mapping[str, _Part], features: Features) -> Array:
 
 
 def _penalties(matrix: Array) -> Array:
-    """(dimensions + 1, 1): the constant has none."""
+    """Return the penalties, (dimensions + 1, 1): the intercept has none."""
     return np.append(np.full(matrix.shape[1] - 1, PENALTY), 0.0)[:, np.newaxis]
 
 
@@ -280,7 +282,7 @@ def _ridge(matrix: Array, targets: Array, weights: Array) -> Array:
 
 
 def _logistic(dense: Array, targets: Array, row_weights: Array) -> Array:
-    """The softmax has one set of weights per class; those of two classes are each other's negatives, and are fitted
+    """Fit a softmax with one set of weights per class; for two classes they are each other's negatives, and fitted
     once.
     """
     from scipy import optimize, sparse

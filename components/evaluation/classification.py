@@ -1,4 +1,4 @@
-"""Accumulators of the metrics of a classification, but for the areas under curves (curves.py)."""
+"""Accumulators of the metrics of a classification, except the areas under curves (curves.py)."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,10 +12,10 @@ _EPSILON = 1e-7
 
 
 class Accuracy(Mean):
-    """Share of the rows whose most likely class is theirs."""
+    """Share of the rows whose most likely class is correct."""
 
     def row_values(self, labels: Array, predictions: Array) -> Array:
-        """Return whether it is."""
+        """Return whether the prediction is correct."""
         return predictions.argmax(axis=1) == labels
 
 
@@ -23,15 +23,15 @@ class TopKAccuracy(Mean):
     """Share of the rows whose class is among the k most likely."""
 
     def __init__(self, *, top_k: int) -> None:
-        """Remember k.
+        """Set k.
 
         Args:
-            top_k: number of classes that a row's may be among, 1 or more.
+            top_k: The number of most likely classes that may include the row's class, at least 1.
         """
         self._top_k = top_k
 
     def row_values(self, labels: Array, predictions: Array) -> Array:
-        """Return whether it is."""
+        """Return whether the prediction is correct."""
         likely = np.argsort(-predictions, axis=1, kind="stable")[:, : self._top_k]
         return (likely == labels[:, np.newaxis]).any(axis=1)
 
@@ -43,7 +43,7 @@ class AccuracyDrop(Sums):
     """
 
     def terms(self, labels: Array, predictions: Array) -> Array:
-        """Return whether the first is right, the second is, and 1."""
+        """Return whether the first is correct, whether the second is correct, and 1."""
         is_right = predictions.argmax(axis=2) == labels[:, np.newaxis]
         return np.column_stack([is_right, np.ones(len(labels), bool)]).astype(np.float64)
 
@@ -53,8 +53,8 @@ class AccuracyDrop(Sums):
 
 
 def row_cross_entropies(labels: Array, probabilities: Array) -> Array:
-    """Return the cross entropy of each row, (rows,) float64, with probabilities kept off 0 and 1 and made to add up to
-    1 again, as Keras has it.
+    """Return the cross entropy of each row, (rows,) float64, with probabilities clipped away from 0 and 1 and
+    normalized again, as in Keras.
 
     Args:
         labels: (rows,) index of the class; below 0, the class has no probability.
@@ -74,18 +74,18 @@ class CrossEntropy(Mean):
 
 
 class CalibrationError(Additive):
-    """How far probabilities are from the shares of the rows that they come true in, on average over the rows.
+    """The mean difference between predicted probabilities and observed frequencies.
 
-    Rows whose probabilities are about the same are put together: those of the second class where there are two, and of
-    the likeliest class where there are more. It is the expected calibration error of M. P. Naeini, G. Cooper,
-    M. Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+    Rows are binned by probability: that of the second class with two classes, and of the likeliest class with more. It
+    is the expected calibration error of M. P. Naeini, G. Cooper, M. Hauskrecht, "Obtaining Well Calibrated
+    Probabilities Using Bayesian Binning", AAAI 2015.
     """
 
     BINS = 10
 
     def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array:
-        """See Accumulator; the state (..., 3, BINS) has rows, the sum of their probabilities, and rows that it comes
-        true in.
+        """See Accumulator; the state (..., 3, BINS) has rows, the sum of their probabilities, and rows of the predicted
+        class.
         """
         if predictions.shape[1] == 2:
             scores, hits = predictions[:, 1], labels == 1
@@ -103,10 +103,10 @@ class CalibrationError(Additive):
 
 
 class Kappa(Additive):
-    """Agreement beyond what the frequencies of the classes alone would give: 1 is all, 0 none.
+    """Agreement beyond chance, given the frequencies of the classes: 1 is perfect, 0 is chance.
 
     J. Cohen, "A Coefficient of Agreement for Nominal Scales", 1960. Rows of a class that the model does not know are
-    left out. Not defined where there is no row, or one class alone.
+    left out. Undefined without rows, or with only one class.
     """
 
     def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array:
@@ -121,7 +121,7 @@ class Kappa(Additive):
         return added
 
     def of_state(self, state: Array) -> Array:
-        """Return the agreement less that by chance, as a share of what is left beside the latter."""
+        """Return the agreement minus chance agreement, as a share of the agreement that chance leaves open."""
         there, named, agreed = np.moveaxis(state, -2, 0)
         total = there.sum(axis=-1)
         by_chance = ratio((there * named).sum(axis=-1), total**2)
@@ -129,14 +129,14 @@ class Kappa(Additive):
 
 
 class OfEachClass(Sums):
-    """Base of precision, recall and F1. A row is taken for its likeliest class, whatever the number of classes.
+    """Base of precision, recall and F1. Each row is assigned to its likeliest class, whatever the number of classes.
 
-    Without an average it is of the second class of two, and the mean over the classes where there are more. A class
-    that no row is taken for has the precision 0 in a mean.
+    Without an average, the metric is that of the second of two classes, or the mean over more classes. A class to which
+    no row is assigned has precision 0 in a mean.
     """
 
     def __init__(self, *, average: Average | None = None) -> None:
-        """Remember how classes become one number.
+        """Set how the metrics of classes become one number.
 
         Args:
             average: `macro`: the mean over the classes that have rows; `weighted`: the same by their rows; `micro`: of
@@ -145,7 +145,7 @@ class OfEachClass(Sums):
         self._average = average
 
     def terms(self, labels: Array, predictions: Array) -> Array:
-        """By class: whether the row is of it and taken for it, whether it is taken for it, whether it is of it."""
+        """Return by class whether the row is of the class and assigned to it, is assigned to it, and is of it."""
         num_classes = predictions.shape[1]
         columns = np.arange(num_classes) if self._average else classes_of_interest(num_classes)
         is_class, is_named = (of_row[:, np.newaxis] == columns for of_row in (labels, predictions.argmax(axis=1)))
@@ -165,29 +165,29 @@ class OfEachClass(Sums):
         return mean_over_classes(values, there)
 
     def of_counts(self, hits: Array, named: Array, there: Array) -> Array:
-        """Return the metric of each class, or of all together, of the shape of the counts.
+        """Return the metric of each class, or of all together, in the shape of the counts.
 
         Args:
-            hits: (...) weight of the rows that are of the class and taken for it.
-            named: of those taken for it.
-            there: of those that are of it.
+            hits: (...) The weight of the rows of the class that are assigned to it.
+            named: The weight of all rows assigned to it.
+            there: The weight of all rows of it.
         """
         raise NotImplementedError
 
 
 class Precision(OfEachClass):
-    """Share of the rows taken for the class that are of it."""
+    """Share of the rows assigned to the class that are of it."""
 
     def of_counts(self, hits: Array, named: Array, there: Array) -> Array:
-        """Share of the named."""
+        """Return hits per assigned row."""
         return ratio(hits, named)
 
 
 class Recall(OfEachClass):
-    """Share of the rows of the class that are taken for it."""
+    """Share of the rows of the class that are assigned to it."""
 
     def of_counts(self, hits: Array, named: Array, there: Array) -> Array:
-        """Share of those there."""
+        """Return hits per row of the class."""
         return ratio(hits, there)
 
 
@@ -195,12 +195,12 @@ class F1(OfEachClass):
     """Harmonic mean of precision and recall."""
 
     def of_counts(self, hits: Array, named: Array, there: Array) -> Array:
-        """Twice the hits among those named and those there."""
+        """Return twice the hits per assigned row and row of the class."""
         return ratio(2 * hits, named + there)
 
 
 def classes_of_interest(num_classes: int) -> Array:
-    """Return the indices of the classes that a metric of each class is of: the second of two, else all.
+    """Return the indices of the classes for which a per-class metric is computed: the second of two, else all.
 
     Args:
         num_classes: The number of classes of the model.
@@ -209,7 +209,7 @@ def classes_of_interest(num_classes: int) -> Array:
 
 
 def mean_over_classes(values: Array, rows: Array) -> Array:
-    """Return the mean (...) over the classes that have rows; of one class, its value.
+    """Return the mean (...) over the classes that have rows; for one class, its value.
 
     Args:
         values: (..., classes).
@@ -232,4 +232,4 @@ ACCUMULATORS: Mapping[str, Callable[..., Accumulator]] = {
     **_BASES,
     **{f"{name}_{way}": partial(base, average=way) for name, base in _BASES.items() for way in AVERAGES},
 }
-"""By the name that the catalogue has."""
+"""Accumulators by their name in the catalogue."""

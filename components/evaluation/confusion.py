@@ -1,4 +1,4 @@
-"""The confusion matrix, and what follows from it: how each class is recognised."""
+"""The confusion matrix, and the scores of each class that follow from it."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from kubetfx.components.evaluation.metric import Additive, Array, weighted_count
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How a class is recognised; None where nothing is defined: no row of it, or none that was taken for it."""
+    """Scores of a class; None if undefined, without rows of the class or without rows assigned to it."""
 
     precision: float | None
     recall: float | None
@@ -19,7 +19,7 @@ class ClassScores:
 
 
 class ConfusionMatrix(Additive):
-    """Rows by their class and by the class that the model names, (..., classes, classes): a row of the matrix is a true
+    """Rows by their class and by the predicted class, (..., classes, classes): a row of the matrix is a true
     class, a column a predicted one. Rows of a class that the model does not know are left out.
     """
 
@@ -37,10 +37,10 @@ class ConfusionMatrix(Additive):
 
 
 def class_scores(matrix: Array) -> list[ClassScores]:
-    """Return how each class is recognised.
+    """Return the scores of each class.
 
     Args:
-        matrix: (classes, classes) numbers of rows, of a ConfusionMatrix; with weights they may be broken.
+        matrix: (classes, classes) The numbers of rows in a ConfusionMatrix, which may be fractional with weights.
     """
     counts = zip(np.diagonal(matrix).tolist(), matrix.sum(axis=1).tolist(), matrix.sum(axis=0).tolist(), strict=True)
     return [

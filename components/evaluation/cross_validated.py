@@ -1,4 +1,4 @@
-"""What cross-validation found, as it is shown and read back. Knows neither TensorFlow nor TFX."""
+"""The result of cross-validation, as it is stored and displayed. It uses neither TensorFlow nor TFX."""
 
 import json
 import math
@@ -18,18 +18,18 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class FoldMetrics:
-    """How the model of a fold did on the rows that the fold held out."""
+    """Metrics of a fold's model on the held-out rows."""
 
     fold: int
     """From 0."""
     repeat: int
     """From 0."""
     rows: dict[str, int]
-    """By split: `eval` is held out."""
+    """Number of rows by split; `eval` is the held-out one."""
     metrics: dict[str, float]
-    """Those that are defined."""
+    """The metrics that are defined."""
     classes_without_training_rows: list[str] = field(default_factory=list)
-    """Classes that only the held-out rows have."""
+    """Classes that occur only in the held-out rows."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Spread:
 
     mean: float
     deviation: float | None
-    """Standard deviation over the folds; None where one fold alone has the metric."""
+    """Standard deviation over the folds; None if only one fold has the metric."""
     lower: float | None
     """Bounds of a 95 % interval of the mean."""
     upper: float | None
     folds: int
-    """That have the metric."""
+    """Number of folds that have the metric."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class CrossValidated:
     """Metrics of all folds."""
 
     folds: list[FoldMetrics]
-    """By repeat and fold."""
+    """The folds by repeat and fold."""
     rule: str
-    """How the rows were cut, in words."""
+    """How rows were assigned to folds, in words."""
 
     @property
     def metrics(self) -> dict[str, Spread]:
@@ -62,13 +62,13 @@ class CrossValidated:
         return {name: self._spread(name) for name in names}
 
     def means(self, names: Iterable[str]) -> dict[str, float]:
-        """Return means over folds as metrics of their own.
+        """Return means over folds as separate metrics.
 
         Args:
             names: The names of the metrics, which begin with CROSS_VALIDATED_PREFIX.
 
         Returns:
-            By name; NaN where no fold has the metric.
+            The means by name; NaN if no fold has the metric.
         """
         found = self.metrics
         own = {name: found.get(name.removeprefix(CROSS_VALIDATED_PREFIX)) for name in names}
@@ -99,7 +99,7 @@ class CrossValidated:
 
     @property
     def names(self) -> list[str]:
-        """Of the folds, counted from 1."""
+        """Names of the folds, counted from 1."""
         repeats = len({one.repeat for one in self.folds}) > 1
         return [f"Fold {one.fold + 1}" + f" of repeat {one.repeat + 1}" * repeats for one in self.folds]
 
@@ -108,12 +108,12 @@ def half_width(deviation: float, number: int, *, held_out: float) -> float:
     """Return half the width of the 95 % interval of a mean over folds.
 
     Folds share training rows, so that their metrics vary less than those of new tables would. The variance of the mean
-    is corrected for it: C. Nadeau and Y. Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003.
+    is corrected for this: C. Nadeau and Y. Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003.
 
     Args:
-        deviation: standard deviation over the folds.
-        number: The number of folds, two at least.
-        held_out: rows that a fold holds out, by row that it trains on.
+        deviation: The standard deviation over the folds.
+        number: The number of folds, at least two.
+        held_out: The number of held-out rows per training row.
     """
     from scipy.special import stdtrit  # Student's distribution; scipy.stats takes a second to import
 
@@ -122,11 +122,11 @@ def half_width(deviation: float, number: int, *, held_out: float) -> float:
 
 
 def write_fold(folder: Path, found: FoldMetrics) -> None:
-    """Leave the metrics of a fold in its artifact.
+    """Write the metrics of a fold into its artifact.
 
     Args:
         folder: The folder of the artifact.
-        found: the metrics.
+        found: The metrics.
     """
     (folder / FOLD).write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
 
@@ -141,12 +141,12 @@ def read_fold(folder: Path) -> FoldMetrics:
 
 
 def write(folder: Path, folds: Sequence[FoldMetrics], *, rule: str) -> CrossValidated:
-    """Put folds together, and leave what was found in an artifact.
+    """Combine folds, and write the result into an artifact.
 
     Args:
         folder: The folder of the artifact.
-        folds: of all repeats.
-        rule: how the rows were cut, in words.
+        folds: The folds of all repeats.
+        rule: How rows were assigned to folds, in words.
 
     Returns:
         All of them, in their order.
@@ -158,7 +158,7 @@ def write(folder: Path, folds: Sequence[FoldMetrics], *, rule: str) -> CrossVali
 
 
 def read(folder: Path) -> CrossValidated:
-    """Return what cross-validation found.
+    """Return the result of cross-validation.
 
     Args:
         folder: The folder of its artifact.

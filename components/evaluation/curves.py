@@ -1,8 +1,7 @@
 """Accumulators of the areas under curves.
 
 A curve is that of TFMA: 10,000 thresholds, and predictions sorted into as many buckets (tensorflow_model_analysis/
-metrics/binary_confusion_matrices.py). Of the buckets only those are kept that have a row, since the curve stands still
-in the others.
+metrics/binary_confusion_matrices.py). Only buckets with rows are kept, since the curve does not change in the others.
 """
 
 import itertools
@@ -25,7 +24,7 @@ class Histogram:
     """Rows by class and by step of its curve, for the steps that have any."""
 
     num_classes: int
-    """Classes with a curve."""
+    """Number of classes with a curve."""
     steps: Array
     """(steps,) int64, sorted: THRESHOLDS times the class, plus the last threshold that lets the rows through."""
     hits: Array
@@ -34,7 +33,7 @@ class Histogram:
     """(..., steps) float64, other rows."""
 
     def moved_to(self, steps: Array) -> "Histogram":
-        """Return the same among more steps.
+        """Return the same histogram over more steps.
 
         Args:
             steps: (steps,) int64, sorted; all of its own are among them.
@@ -46,7 +45,7 @@ class Histogram:
 
 
 class Area(Additive):
-    """Base of the areas: the mean over the classes that have rows, or that of the second class of two."""
+    """Base of the areas: the mean over the classes that have rows, or the value of the second of two classes."""
 
     def add_block(self, state: Histogram | None, labels: Array, predictions: Array, weights: Array) -> Histogram:
         """See Accumulator."""
@@ -93,7 +92,7 @@ class Area(Additive):
 
 
 class AreaUnderRoc(Area):
-    """Area under recall over the false-positive rate, by trapezoids. Not defined without rows of both kinds."""
+    """Area under recall over the false-positive rate, by trapezoids. Undefined without rows of both kinds."""
 
     def of_curve(self, hits: Array, misses: Array) -> Array:
         """See Area."""
@@ -102,10 +101,10 @@ class AreaUnderRoc(Area):
 
 
 class AreaUnderPrecisionRecall(Area):
-    """Area under precision over recall. Not defined without rows of the class.
+    """Area under precision over recall.
 
-    Between thresholds the true positives are interpolated and not the precision, as in Keras. J. Davis and
-    M. Goadrich, "The Relationship Between Precision-Recall and ROC Curves", 2006.
+    Undefined without rows of the class. Between thresholds the true positives are interpolated rather than the
+    precision, as in Keras. J. Davis and M. Goadrich, "The Relationship Between Precision-Recall and ROC Curves", 2006.
     """
 
     def of_curve(self, hits: Array, misses: Array) -> Array:
@@ -116,9 +115,7 @@ class AreaUnderPrecisionRecall(Area):
             intercept = hits[..., 1:] - slope * named[..., 1:]
             logarithm = np.log(np.where(named[..., 1:] > 0, named[..., :-1] / named[..., 1:], 1.0))
             steps = slope * (hits[..., :-1] - hits[..., 1:] + intercept * logarithm)
-        return ratio(
-            np.nansum(steps, axis=-1), hits[..., 0]
-        )  # where no row is between two thresholds, nothing is added
+        return ratio(np.nansum(steps, axis=-1), hits[..., 0])  # without rows between two thresholds nothing is added
 
 
 def _at_or_above(counts: Array) -> Array:

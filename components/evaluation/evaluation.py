@@ -21,10 +21,10 @@ from kubetfx.config.metric_catalogue import Task
 from kubetfx.models.examples import RowGroup
 
 Values = dict[SliceKey, dict[str, dict[str, float]]]
-"""Of the metrics, by slice, model and name."""
+"""Values of the metrics, by slice, model and name."""
 Place = tuple[SliceKey, str, str]
 States = dict[Place | Literal["drawn"], Any]
-"""Of the accumulators, by slice, model and metric; and the sample."""
+"""States of the accumulators, by slice, model and metric; and the sample."""
 
 _CONFUSION = "confusion"
 _DRAWN: Literal["drawn"] = "drawn"
@@ -32,20 +32,20 @@ _DRAWN: Literal["drawn"] = "drawn"
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be evaluated. It can be pickled."""
+    """A request for an evaluation. It can be pickled."""
 
     saved_models: Mapping[str, Path]
-    """Folder of each by its name; the first is the candidate."""
+    """Folders of the models by name; the first is the candidate."""
     task: Task
     metrics: Sequence[str]
     slices: Sequence[tuple[str, ...]]
     """Columns of each kind of slice."""
     top_k: int = 1
-    """`model.top_k`, of a model of images."""
+    """`model.top_k`, for a model of images."""
     baselines: Mapping[str, Baseline] = field(default_factory=dict)
-    """What the candidate is compared with besides the other models, by name."""
+    """Baselines of the candidate besides the other models, by name."""
     weight: str | None = None
-    """The column that says how often a row counts; None: each counts once."""
+    """The column of row weights; None: each row counts once."""
 
     def load_models(self) -> Models:
         """Return the models, ready to be asked."""
@@ -63,14 +63,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an evaluation found."""
+    """The result of an evaluation."""
 
     values: Values
     drawn: Drawn | None
     """A sample of the rows; None if there are none."""
     confusion: Array | None = None
-    """(classes, classes) of the candidate, of a classification; int64 unless rows have weights. Rows as they are,
-    columns as they are named."""
+    """(classes, classes) the candidate's confusion matrix, for a classification; int64 unless rows have weights. Rows
+    are true classes, columns predicted ones.
+    """
 
 
 class _RowCount(Sums):
@@ -85,10 +86,10 @@ class Evaluation(BlockWork[RowGroup, Block, States, Outcome]):
     """All metrics of all slices and models: the states of their accumulators."""
 
     def __init__(self, request: Request) -> None:
-        """Remember what is to be evaluated; nothing is loaded yet.
+        """Store the request; nothing is loaded yet.
 
         Args:
-            request: what to evaluate.
+            request: What to evaluate.
         """
         self.request = request
 
@@ -98,13 +99,16 @@ class Evaluation(BlockWork[RowGroup, Block, States, Outcome]):
 
     @cached_property
     def _accumulators(self) -> dict[str, Accumulator]:
-        """By metric. They are made where they are used: the user's own metrics need not be pickled."""
+        """Return the accumulators by metric.
+
+        They are made where they are used, so that the user's own metrics need not be pickled.
+        """
         made = {name: self.request.accumulator(name) for name in self.request.metrics}
         confusion = {_CONFUSION: ConfusionMatrix()} if self.request.task == "classification" else {}
         return {COUNT: _RowCount(), **made, **confusion}
 
     def blocks(self, item: RowGroup) -> Iterator[Block]:
-        """Return the rows of a row group, and what the models say of them."""
+        """Return the rows of a row group with the models' predictions."""
         return self._models.blocks(item)
 
     def create(self) -> States:
@@ -160,6 +164,8 @@ class Evaluation(BlockWork[RowGroup, Block, States, Outcome]):
         return next(iter(self.request.saved_models))
 
     def _names(self, key: SliceKey, model: str) -> Iterator[str]:
-        """Return a confusion matrix is large, and made of all rows and of the candidate alone."""
+        """Return the names of a slice's metrics: a confusion matrix, which is large, is only made of all rows for the
+        candidate.
+        """
         has_confusion = key == OVERALL and model == self._candidate
         return (name for name in self._accumulators if name != _CONFUSION or has_confusion)

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for, of models that kubetfx exported."""
+"""Makes requests for evaluations of models that kubetfx exported."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +22,11 @@ def request_of(
     """Make the request for an evaluation.
 
     Args:
-        saved_models: folder of each by its name; the first is the candidate.
-        evaluation: the section of the config, which says metrics and slices.
+        saved_models: The folders of the models by name; the first is the candidate.
+        evaluation: The section of the config with metrics and slices.
         task: The task of the models.
-        baselines: what the candidate is compared with besides the other models, by name.
-        weight: the column that says how often a row counts; None: each counts once.
+        baselines: The baselines of the candidate besides the other models, by name.
+        weight: The column of row weights; None: each row counts once.
 
     Returns:
         The request.

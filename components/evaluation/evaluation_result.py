@@ -1,6 +1,6 @@
-"""What an evaluation found, as it is shown and read back. Knows neither TFMA nor TensorFlow.
+"""The result of an evaluation, as it is stored and displayed.
 
-components/evaluator.py leaves it in the evaluation artifact.
+It uses neither TFMA nor TensorFlow. components/evaluator.py writes it into the evaluation artifact.
 """
 
 import json
@@ -15,18 +15,18 @@ from kubetfx.components.evaluation.scores import Scores
 from kubetfx.config.metric_catalogue import Better, better_of, label_of, worsening
 
 COUNT = "example_count"
-"""Number of rows, which is given among the metrics, as TFMA does."""
+"""Name of the number of rows, which is listed among the metrics, as in TFMA."""
 
 
 SMALL_SLICE = 30
-"""Rows below which a slice's metrics say little: it is not judged."""
+"""Number of rows below which a slice is not judged, since its metrics say little."""
 MAX_CLASSES = 1_000
-"""A confusion matrix of more classes is not kept."""
+"""Maximum number of classes for which the confusion matrix is kept."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a value lies with 95 % confidence."""
+    """A 95 % confidence interval."""
 
     lower: float
     upper: float
@@ -35,16 +35,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class Reference:
-    """What `better_than_baseline` compares a metric with: its value is the bound of the check."""
+    """The reference of `better_than_baseline`: its value is the bound of the check."""
 
     baseline: str
     """`constant` or `linear`."""
     words: str
-    """What it does, such as `always saying 'no'`."""
+    """Its behaviour in words, such as `always saying 'no'`."""
     certain: float
-    """How much better the candidate is with 95 % confidence; negative where it may be worse."""
+    """Lower 95 % bound of the candidate's advantage; negative if it may be worse."""
     rows: int
-    """Of the evaluation split."""
+    """Number of rows of the evaluation split."""
 
 
 Kind = Literal["at_least", "at_most", "worse_by_at_most", "better_than_baseline"]
@@ -52,43 +52,45 @@ Kind = Literal["at_least", "at_most", "worse_by_at_most", "better_than_baseline"
 
 @dataclass(frozen=True)
 class Check:
-    """One bound of a metric, and how the candidate did."""
+    """One bound of a metric, and the candidate's outcome."""
 
     metric: str
     kind: Kind
     bound: float
     value: float
     baseline: float | None
-    """Of the served model; None if nothing comparable is served."""
+    """Value of the served model; None if nothing comparable is served."""
     passed: bool
     better: Better | None = None
-    """Which values of the metric are better. None in a file of an older version, which knew only ours."""
+    """Whether higher or lower values are better. None in a file of an older version, which had only kubetfx's
+    metrics.
+    """
     reference: Reference | None = None
-    """Of `better_than_baseline`."""
+    """Reference of `better_than_baseline`."""
     slice: str | None = None
-    """Of whose rows it is; None: of all."""
+    """The slice that is checked; None: all rows."""
     unjudged: str | None = None
-    """Why nobody can tell, of a slice; it passes then."""
+    """Why a slice cannot be judged; the check passes then."""
 
     @property
     def subject(self) -> str:
-        """The metric, and the slice if it is of one."""
+        """The metric, and the slice if there is one."""
         return label_of(self.metric) + (f" of {self.slice}" if self.slice else "")
 
     @property
     def _worse(self) -> float:
-        """How much worse than what is served, negative where it is better; NaN where nothing is."""
+        """How much worse than the served model, negative if better; NaN if nothing is served."""
         served = math.nan if self.baseline is None else self.baseline
         return worsening(self.value, served, self.better or better_of(self.metric))
 
     @property
     def is_ahead(self) -> bool:
-        """Whether the value is better than the bound, be it by chance: of `better_than_baseline`."""
+        """For `better_than_baseline`: whether the value is better than the bound, even if by chance."""
         return worsening(self.value, self.bound, self.better or better_of(self.metric)) < 0
 
     @property
     def margin(self) -> float | None:
-        """How far the value is inside the bound, negative where it misses it; None where that is not defined."""
+        """Distance of the value to the bound, negative if the bound is missed; None if undefined."""
         if self.kind == "worse_by_at_most":
             if self.baseline is None:
                 return None
@@ -152,13 +154,14 @@ class Check:
 
 @dataclass(frozen=True)
 class RankedSlice:
-    """A slice of the evaluation split, and how far it falls behind the whole."""
+    """A slice of the evaluation split, compared with the whole."""
 
     name: str
     metrics: Mapping[str, float]
     behind: float | None
-    """How much worse the metric is by which slices are ranked, negative where it is better; None where the slice or
-    the whole has none."""
+    """How much worse the ranking metric is than on the whole, negative if better; None if the slice or the whole lacks
+    it.
+    """
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class EvaluationResult:
 
     metrics: dict[str, float]
     baseline_metrics: dict[str, float]
-    """Of the served model; empty if there is none."""
+    """Metrics of the served model; empty if there is none."""
     slices: dict[str, dict[str, float]]
     """Metrics of the candidate by slice, `column=value`."""
     checks: list[Check]
@@ -177,22 +180,21 @@ class EvaluationResult:
     by_class: dict[str, dict[str, float]] = field(default_factory=dict)
     """Precision, recall, f1 and number of images by class, of a model of images."""
     weight: str | None = None
-    """The column that says how often each row counts; None: each counts once."""
+    """The column of row weights; None: each row counts once."""
     confusion: list[list[int | float]] = field(default_factory=list)
-    """Rows by their class, and by the one that the model names, with their weights. Empty for a regression, and for
-    more than MAX_CLASSES."""
+    """Rows by true and predicted class, with their weights. Empty for a regression, and for more than MAX_CLASSES."""
     better: dict[str, Better] = field(default_factory=dict)
-    """Which values are better, by metric."""
+    """Whether higher or lower values are better, by metric."""
     simple_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Of the baselines, `constant` and `linear`, by name of the metric."""
+    """Metrics of the baselines, `constant` and `linear`, by name of the metric."""
     notes: list[str] = field(default_factory=list)
     """Notes for readers of the metrics, in sentences."""
     scores: Scores | None = None
-    """How the candidate's answers to a sample of the rows are distributed. None in a file of an older version."""
+    """Distribution of the candidate's predictions for a sample of the rows. None in a file of an older version."""
 
     @property
     def failures(self) -> list[str]:
-        """Why the model is not blessed: the checks that it misses."""
+        """The failed checks, because of which the model is not blessed."""
         return [str(check) for check in self.checks if not check.passed]
 
     def better_of(self, metric: str) -> Better:
@@ -205,14 +207,14 @@ class EvaluationResult:
 
     @property
     def ranked_by(self) -> str:
-        """The metric that slices are ranked by: the first that has a threshold and that slices have."""
+        """The metric that ranks slices: the first with a threshold that slices have."""
         known = {name for values in self.slices.values() for name in values if name != COUNT}
         names = [*(check.metric for check in self.checks), *(name for name in self.metrics if name != COUNT)]
         return next((name for name in names if name in known), names[0] if names else "")
 
     @property
     def ranked_slices(self) -> list[RankedSlice]:
-        """The slices, the one that falls behind most first, and those without the metric last."""
+        """The slices, the weakest first, and those without the metric last."""
         overall = self.metrics.get(self.ranked_by, math.nan)
         found = []
         for name, values in self.slices.items():
@@ -222,10 +224,10 @@ class EvaluationResult:
 
 
 def format_metric(value: float) -> str:
-    """Return a value in four significant digits; whole numbers from a thousand on.
+    """Return a value with four significant digits, or as a whole number from a thousand on.
 
     Args:
-        value: The value of a metric; NaN is not defined.
+        value: The value of a metric; NaN means undefined. Returns: The text.
     """
     if not math.isfinite(value):
         return "not defined"
@@ -233,13 +235,13 @@ def format_metric(value: float) -> str:
 
 
 def read_result(folder: Path) -> EvaluationResult:
-    """Return what the Evaluator left in an evaluation artifact.
+    """Return the Evaluator's result from an evaluation artifact.
 
     Args:
         folder: The folder of the artifact.
 
     Raises:
-        FileNotFoundError: it left nothing.
+        FileNotFoundError: there is no result.
     """
     document = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
     scores = Scores(**document["scores"]) if document.get("scores") else None

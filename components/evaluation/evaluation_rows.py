@@ -1,4 +1,4 @@
-"""The evaluation split as metrics need it: labels, what each model says, and the columns of the slices, in blocks."""
+"""The evaluation split in blocks for metrics: labels, predictions of each model, and the columns of the slices."""
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +19,9 @@ Array = np.ndarray[Any, Any]
 
 BATCH_ROWS = 8_192
 IMAGE_BATCH_ROWS = 64
-"""Of images, whose network computes more for each than memory would hold for thousands."""
+"""Rows per block of images, since the network's activations for thousands of them would not fit in memory."""
 BLOCK_CELLS = 2**22
-"""Rows times outputs of a block, about: a metric takes its time for each block, and memory for each cell."""
+"""Approximate number of rows times outputs in a block: a metric takes time per block, and memory per cell."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,20 @@ class Block:
     predictions: Mapping[str, Array]
     """By name of the model or baseline: (rows, classes) probabilities, or (rows,) numbers."""
     columns: Mapping[str, Array]
-    """For the slices: (rows,) object, None where a cell is missing."""
+    """Columns of the slices: (rows,) object, None if a cell is missing."""
     order: Array
-    """(rows,) random numbers, the same wherever the rows are read: by them a sample is drawn."""
+    """(rows,) random numbers for sampling, which do not depend on where the rows are read."""
     weights: Array
-    """(rows,) float64, how often each row counts."""
+    """(rows,) float64, the weight of each row."""
 
     @property
     def num_cells(self) -> int:
-        """Rows times outputs, of the first model."""
+        """Rows times outputs of the first model."""
         return next(iter(self.predictions.values())).size
 
 
 class Models:
-    """Models that answer rows."""
+    """Models that predict for rows."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class Models:
         columns: Sequence[str],
         weight: str | None,
     ) -> None:
-        """Load them.
+        """Load the models.
 
         Args:
-            saved_models: folder of each by its name; the first is the candidate.
-            baselines: which are asked with the features of the candidate, by name.
-            columns: to read beside the answers.
-            weight: the column that says how often a row counts; None: each counts once.
+            saved_models: The folders of the models by name; the first is the candidate.
+            baselines: Baselines by name, which take the features of the candidate.
+            columns: The columns to read in addition.
+            weight: The column of row weights; None: each row counts once.
         """
         self._weight = weight
         self._baselines = baselines
@@ -72,10 +72,10 @@ class Models:
         self._batch_rows = IMAGE_BATCH_ROWS if is_image else BATCH_ROWS
 
     def blocks(self, group: RowGroup) -> Iterator[Block]:
-        """Ask the models for the rows of a row group.
+        """Predict for the rows of a row group.
 
         Args:
-            group: of examples.
+            group: The row group of examples.
 
         Yields:
             Blocks of about BLOCK_CELLS.

@@ -1,8 +1,6 @@
-"""Golden rows: rows of the evaluation split, each with the prediction that a server must give for it.
-
-The prediction is made along training's path: the graph of the Transform component, then the bare network. The
-preprocessing that was exported for serving has no part in it, so what a server answers shows any difference between
-the two (training/serving skew).
+"""Golden rows: rows of the evaluation split, each with the prediction that a server must return for it. The prediction
+uses the training path: the graph of the Transform component, then the bare network. The preprocessing that was exported
+    for serving is not involved, so a server's answers reveal any difference between the two (training/serving skew).
 """
 
 import json
@@ -22,20 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GoldenRows:
-    """Rows and what is to be predicted for them, in the same order."""
+    """Rows and the expected predictions, in the same order."""
 
     rows: Sequence[Mapping[str, Any]]
     classes: list[str]
-    """Empty for a regression."""
+    """Classes; empty for a regression."""
     outputs: list[list[float]]
     """Probabilities of the classes, or the one value."""
 
     def difference(self, answers: Sequence[Mapping[str, Any]], *, tolerance: float) -> str | None:
-        """Return the first answer that is not as it must be, in words; None if there is none.
+        """Return a description of the first wrong answer, or None if all are right.
 
         Args:
-            answers: what a server says to `rows`: `probabilities`, `classes` and `label`, or `value`.
-            tolerance: largest difference of a probability; of a value, as a share of it or of the values' standard
+            answers: The server's answers to `rows`: `probabilities`, `classes` and `label`, or `value`.
+            tolerance: The largest difference of a probability; for a value, as a share of it or of the values' standard
                 deviation, whichever is larger.
         """
         if len(answers) != len(self.rows):
@@ -86,12 +84,12 @@ def write(golden_rows: GoldenRows, folder: Path) -> None:
         golden_rows: the rows.
         folder: The folder of the artifact.
     """
-    text = json.dumps(asdict(golden_rows), ensure_ascii=False, indent=1)  # NaN, as Python and TF Serving read it
+    text = json.dumps(asdict(golden_rows), ensure_ascii=False, indent=1)  # NaN, which Python and TF Serving accept
     (folder / GOLDEN_ROWS).write_text(text, encoding="utf-8")
 
 
 def parse(text: str) -> GoldenRows:
-    """Return golden rows that were written.
+    """Return golden rows from their text.
 
     Args:
         text: The text of the file.
@@ -109,15 +107,15 @@ def read(folder: Path) -> GoldenRows:
 
 
 MOST_ROWS = 10_000
-"""Golden rows at most."""
+"""Maximum number of golden rows."""
 
 
 def number_of_rows(split: str, *, at_least: int, share: float) -> int:
-    """Return how many golden rows a split gives.
+    """Return the number of golden rows for a split.
 
     Args:
-        split: folder of the evaluation split.
-        at_least: rows, where the split has so many.
+        split: The folder of the evaluation split.
+        at_least: The minimum, if the split has that many rows.
         share: The share of the rows of the split.
     """
     import pyarrow.parquet as pq
@@ -129,13 +127,13 @@ def number_of_rows(split: str, *, at_least: int, share: float) -> int:
 
 
 def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_model: Path) -> GoldenRows:
-    """Return rows of a split with their predictions, made offline.
+    """Return rows of a split with their offline predictions.
 
     Args:
-        split: folder of the evaluation split.
-        number: rows at most, the first ones.
-        transform_graph: folder of the artifact.
-        saved_model: the exported model, of which only the bare network is used.
+        split: The folder of the evaluation split.
+        number: The maximum number of rows; the first ones are taken.
+        transform_graph: The folder of the artifact.
+        saved_model: The exported model, of which only the bare network is used.
     """
     import tensorflow_transform as tft
 
@@ -150,7 +148,7 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
     assert facts is not None  # the Trainer of this run exported it
     preprocess = Preprocessing(tft.TFTransformOutput(transform_graph), without=facts.image_columns)
     block = first_rows(files_in(split), number, [*preprocess.inputs.columns, *facts.image_columns])
-    assert block is not None  # the ExampleGen refuses a split without a row
+    assert block is not None  # ExampleGen refuses an empty split
     features = preprocess(preprocess.inputs.pack(block))
     for name in facts.image_columns:
         features[PIXELS] = _pixels(block.column(name).to_pylist(), facts)
@@ -165,7 +163,7 @@ def predict_golden_rows(split: str, *, number: int, transform_graph: str, saved_
 
 
 def _pixels(contents: Sequence[bytes], facts: "ModelFacts") -> Any:
-    """Pictures as the network takes them, decoded as in training."""
+    """Return pictures as the network takes them, decoded as in training."""
     import tensorflow as tf
 
     from kubetfx.models.columns.image.pixels import Pixels

@@ -1,7 +1,7 @@
-"""Images of a split and what a classifier says to them, and what noise, blur, rotation, compression and a gradient
-attack cost it.
+"""Predictions of a classifier for the images of a split, and the accuracy lost to noise, blur, rotation, compression
+and a gradient attack.
 
-Images are decoded by the exported model, and its network answers them; other columns stay as they are.
+Images are decoded by the exported model, and its network predicts; other columns stay unchanged.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -27,12 +27,12 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Scored:
-    """Images of a split, and what a model says to them."""
+    """Images of a split with a model's predictions."""
 
     paths: tuple[str, ...]
-    """Of a folder of images; of a table the numbers of the rows, from 1."""
+    """Paths in a folder of images; for a table, the numbers of the rows from 1."""
     features: Mapping[str, Array]
-    """What the network takes, each (images, ...)."""
+    """Inputs of the network, each (images, ...)."""
     labels: Array
     """(images,) int64, index of the class; -1 for a class that the model does not know."""
     probabilities: Array
@@ -45,11 +45,11 @@ class Scored:
 
 
 def score(split: str, model: AskedModel) -> Scored:
-    """Decode the images of a split, and ask a model.
+    """Decode the images of a split, and predict.
 
     Args:
-        split: folder of its examples.
-        model: one that sees images.
+        split: The folder of its examples.
+        model: A model that takes images.
 
     Returns:
         All images of the split.
@@ -66,7 +66,7 @@ def score(split: str, model: AskedModel) -> Scored:
 
 
 def _batches(split: str, model: AskedModel) -> Iterator[tuple[list[str | None], dict[str, Array], Array]]:
-    """Paths, features and labels."""
+    """Yield paths, features and labels."""
     for block in read_blocks(files_in(split), columns_to_read([model], [IMAGE_PATH]), max_rows=BATCH):
         features = model.features(block)
         labels = features.pop(LABEL).reshape(-1)
@@ -78,15 +78,15 @@ def _batches(split: str, model: AskedModel) -> Iterator[tuple[list[str | None], 
 
 
 def robustness(split: str, saved_model: Path, config: RobustnessConfig) -> dict[str, float]:
-    """Measure what each change of the images costs in accuracy. Noise is the same in each call.
+    """Measure the accuracy lost to each change of the images. Noise is the same in each call.
 
     Args:
-        split: folder of examples.
-        saved_model: a classifier that sees images.
+        split: The folder of the examples.
+        saved_model: A classifier that takes images.
         config: the changes.
 
     Returns:
-        The cost by metric.
+        The lost accuracy by metric.
     """
     model = AskedModel(saved_model)
     accumulators = {name: find_metric(name).make_accumulator(top_k=1) for name in config.metrics}
@@ -100,7 +100,7 @@ def robustness(split: str, saved_model: Path, config: RobustnessConfig) -> dict[
         before = model.outputs(features)
 
         def gradient(features: dict[str, Array] = features, labels: Array = labels, before: Array = before) -> Array:
-            """Of the cross-entropy by the pixels."""
+            """Return the gradient of the cross-entropy with respect to the pixels."""
             rows, classes = np.arange(len(labels)), np.maximum(labels, 0)
             weights = np.zeros_like(before)
             weights[rows, classes] = -1 / (before[rows, classes] + 1e-12)
@@ -122,9 +122,9 @@ def change(pixels: Array, kind: str, strength: float, *, number: int, gradient: 
     Args:
         pixels: the images, (batch, height, width, 3) uint8.
         kind: The kind of RobustnessConfig.
-        strength: of it.
+        strength: The strength of the change.
         number: The number of the first image: noise differs from batch to batch.
-        gradient: of the loss by the pixels, for `fgsm`.
+        gradient: The gradient of the loss with respect to the pixels, for `fgsm`.
 
     Returns:
         (batch, height, width, 3), 0 to 255.

@@ -1,5 +1,5 @@
-"""Looking at what a classifier of images does: a sheet of its mistakes, heat maps of what it looked at, and embeddings
-for TensorBoard's Projector.
+"""Draws how a classifier of images works: a sheet of its mistakes, heat maps of what it looked at, and embeddings for
+TensorBoard's Projector.
 """
 
 import math
@@ -25,31 +25,31 @@ TILE = 112
 _CAPTION = 36
 _COLUMNS = 8
 _MAX_SPRITE = 8_192
-"""Pixels of an edge that the Projector shows."""
+"""Maximum edge in pixels of a sprite that the Projector shows."""
 _MAX_THUMB = 64
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What was written, and from what."""
+    """The written files, and their source."""
 
     images: int
     mistakes: int
     mistakes_path: Path
     heat_maps_path: Path
     projector_path: Path
-    """Folder to hand to `tensorboard --logdir`."""
+    """Folder for `tensorboard --logdir`."""
 
 
 def write_gallery(split: str, saved_model: Path, folder: Path, *, mistakes: int, heat_maps: int) -> Gallery:
-    """Return what was drawn of the images of a split as a model sees them.
+    """Return the files with drawings of a split's images as a model sees them.
 
     Args:
-        split: folder of its examples.
-        saved_model: a classifier that sees images.
-        folder: to write mistakes.png, heat_maps.png and projector/.
-        mistakes: pictures in the sheet at most; the most certain mistakes come first.
-        heat_maps: pictures in the sheet of heat maps: mistakes first.
+        split: The folder of its examples.
+        saved_model: A classifier that takes images.
+        folder: The folder for mistakes.png, heat_maps.png and projector/.
+        mistakes: The maximum number of pictures in the sheet; the most certain mistakes come first.
+        heat_maps: The number of pictures in the sheet of heat maps; mistakes come first.
     """
     model = AskedModel(saved_model)
     facts = model.facts
@@ -70,7 +70,7 @@ def write_gallery(split: str, saved_model: Path, folder: Path, *, mistakes: int,
 
 
 def grad_cam(saved_model: Path, features: Mapping[str, Array]) -> Array:
-    """Find where the network saw the class that it names: Grad-CAM (Selvaraju et al., 2017).
+    """Find where the network saw the predicted class: Grad-CAM (Selvaraju et al., 2017).
 
     Args:
         saved_model: a classifier that sees images.
@@ -98,7 +98,7 @@ def grad_cam(saved_model: Path, features: Mapping[str, Array]) -> Array:
 
 
 def _heat(model: SavedModel, arguments: Mapping[str, Array]) -> Array:
-    """Grad-CAM of a batch, (images, height, width) float32: equations 1 and 2 of the paper, each scaled to 1."""
+    """Return Grad-CAM of a batch, (images, height, width) float32: equations 1 and 2 of the paper, each scaled to 1."""
     others = {name: array for name, array in arguments.items() if name != PIXELS}
     pixels = arguments[PIXELS]
     maps = model.signature(MAPS)({PIXELS: pixels})["maps"]
@@ -113,10 +113,10 @@ def _heat(model: SavedModel, arguments: Mapping[str, Array]) -> Array:
 
 
 def embeddings(saved_model: Path, pixels: Array) -> Array:
-    """Take the mean over each feature map.
+    """Compute the mean of each feature map.
 
     Args:
-        saved_model: one that sees images.
+        saved_model: A model that takes images.
         pixels: (images, height, width, 3), 0 to 255.
 
     Returns:
@@ -134,10 +134,10 @@ def write_projector(scored: Scored, saved_model: Path, classes: Sequence[str], f
     """Write vectors.tsv, metadata.tsv, sprite.png and the configuration that TensorBoard's Projector opens.
 
     Args:
-        scored: the images, with what the model says.
-        saved_model: the model.
-        classes: its names of classes.
-        folder: to write into.
+        scored: The images with the model's predictions.
+        saved_model: The model.
+        classes: Its class names.
+        folder: The folder for the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     np.savetxt(folder / "vectors.tsv", embeddings(saved_model, scored.features[PIXELS]), fmt="%.6g", delimiter="\t")
@@ -160,14 +160,14 @@ def write_projector(scored: Scored, saved_model: Path, classes: Sequence[str], f
 
 
 def sheet_of(tiles: Sequence[Image.Image]) -> Image.Image:
-    """Return tiles in rows, as one picture; a line of text where there are none.
+    """Return tiles in rows, as one picture; a line of text if there are none.
 
     Args:
         tiles: TILE wide, with their captions.
     """
     if not tiles:
         empty = Image.new("RGB", (4 * TILE, _CAPTION), "white")
-        ImageDraw.Draw(empty).text((8, 10), "There is none: every image is classified as it should.", fill="black")
+        ImageDraw.Draw(empty).text((8, 10), "There are none: every image is classified correctly.", fill="black")
         return empty
     columns = min(len(tiles), _COLUMNS)
     rows = math.ceil(len(tiles) / columns)

@@ -1,7 +1,7 @@
-"""Confidence intervals of metrics, 95 %: how far chance alone moves them.
+"""95 % confidence intervals of metrics.
 
-Knows arrays and nothing of models. Shares of rows have Wilson's interval, everything else a seeded bootstrap, in which
-the accumulator of the metric takes how often a row was drawn for its weight.
+It works on arrays and does not know models. Proportions of rows have Wilson's interval; everything else has a seeded
+bootstrap, in which the number of draws of a row is its weight in the accumulator.
 """
 
 import math
@@ -15,15 +15,15 @@ from kubetfx.config.metric_catalogue import Better
 
 BOOTSTRAP_REPETITIONS = 200
 BOOTSTRAP_CELLS = 40_000_000
-"""Rows times outputs times repetitions at most, for each metric."""
+"""Maximum product of rows, outputs and repetitions for each metric."""
 CELLS_AT_ONCE = 400_000
-"""Rows times outputs of the samples that are drawn together."""
+"""Rows times outputs of samples that are drawn together."""
 MIN_ROWS = 10
-"""Fewer rows give no interval."""
+"""Minimum number of rows for an interval."""
 WIDE = 0.1
 """Width of a wide interval, as a share of the range of the metric."""
 WIDE_ERROR = 0.25
-"""The same of an error, which has no upper end: as a share of its value."""
+"""The same for an error, which has no upper limit: as a share of its value."""
 _NORMAL_95 = 1.959964
 _ONE_SIDED = 0.05
 
@@ -31,15 +31,15 @@ Array = np.ndarray[Any, Any]
 
 
 class Predicted(Protocol):
-    """What a model says of a sample of the rows."""
+    """Predictions of a model for a sample of the rows."""
 
     @property
     def labels(self) -> Array:
-        """(rows,)."""
+        """(rows,) labels."""
 
     @property
     def outputs(self) -> Array:
-        """(rows, classes) or (rows,)."""
+        """(rows, classes) probabilities, or (rows,) values."""
 
     @property
     def weights(self) -> Array:
@@ -47,7 +47,7 @@ class Predicted(Protocol):
 
 
 def wilson(share: float, rows: int) -> Interval | None:
-    """Return Wilson's score interval of a share of rows; None where there are no rows.
+    """Return Wilson's score interval of a proportion of rows; None without rows.
 
     E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
 
@@ -62,21 +62,21 @@ def wilson(share: float, rows: int) -> Interval | None:
     centre = (share + z * z / (2 * rows)) / scale
     half = z / scale * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
     lower, upper = max(centre - half, 0.0), min(centre + half, 1.0)
-    return Interval(lower=min(lower, share), upper=max(upper, share), method="wilson")  # but for rounding it holds
+    return Interval(lower=min(lower, share), upper=max(upper, share), method="wilson")  # holds except for rounding
 
 
 def interval(metric: Metric, predicted: Predicted, *, value: float, total_rows: int, seed: int) -> Interval | None:
-    """Return the interval of a metric: Wilson's where it is a share of rows that all count once.
+    """Return the interval of a metric: Wilson's for a proportion of unweighted rows.
 
     Args:
-        metric: any.
-        predicted: for a sample of the rows.
+        metric: The metric.
+        predicted: Predictions for a sample of the rows.
         value: The value of the metric on all rows.
-        total_rows: that the value is of, those of the sample among them.
+        total_rows: The number of all rows, including the sample.
         seed: The seed of the draws.
 
     Returns:
-        None where there is none.
+        The interval, or None.
     """
     if metric.is_share_of_rows and (predicted.weights == 1).all():
         return wilson(value, total_rows)
@@ -86,10 +86,10 @@ def interval(metric: Metric, predicted: Predicted, *, value: float, total_rows: 
 
 
 def is_wide(metric: Metric, value: float, found: Interval) -> bool:
-    """Return whether an interval leaves open how good a model is.
+    """Return whether an interval is too wide to judge a model.
 
     Args:
-        metric: that it is of.
+        metric: The metric.
         value: Its value.
         found: the interval.
     """
@@ -99,21 +99,21 @@ def is_wide(metric: Metric, value: float, found: Interval) -> bool:
 
 
 def bootstrap(metric: Metric, predictions: Predicted, *, value: float, total_rows: int, seed: int) -> Interval | None:
-    """Percentile bootstrap of a metric: its spread over samples of the rows drawn with replacement.
+    """Compute the percentile bootstrap of a metric: its spread over samples of the rows drawn with replacement.
 
-    The spread is laid around the value of all rows, from which that of the sample may differ a little, and is as much
-    smaller as the root of their number is larger. B. Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979;
-    P. Bickel et al., "Resampling Fewer Than n Observations", 1997.
+    The spread is centred on the value of all rows, from which that of the sample may differ a little, and scaled by the
+    square root of the ratio of their numbers. B. Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979; P.
+    Bickel et al., "Resampling Fewer Than n Observations", 1997.
 
     Args:
-        metric: one that needs nothing but labels and predictions.
-        predictions: for the rows of the sample.
+        metric: A metric that needs only labels and predictions.
+        predictions: The predictions for the rows of the sample.
         value: The value of the metric on all rows.
-        total_rows: that the value is of, those of the sample among them.
+        total_rows: The number of all rows, including the sample.
         seed: The seed of the draws.
 
     Returns:
-        None for fewer than MIN_ROWS rows, and where the metric is not defined or the samples show no spread.
+        None for fewer than MIN_ROWS rows, and if the metric is undefined or the samples show no spread.
     """
     rows = len(predictions.labels)
     if rows < MIN_ROWS or not np.isfinite(value):
@@ -123,7 +123,7 @@ def bootstrap(metric: Metric, predictions: Predicted, *, value: float, total_row
     found = found[np.isfinite(found)]
     if len(found) < repetitions / 2 or not np.isfinite(point):
         return None
-    if found.min() == found.max():  # a sample without an error has no spread to show
+    if found.min() == found.max():  # a sample without errors shows no spread
         return None
     scale = math.sqrt(rows / max(rows, total_rows))
     lower, upper = (np.quantile(found, [0.025, 0.975]) - point) * scale + value
@@ -138,20 +138,19 @@ def bootstrap(metric: Metric, predictions: Predicted, *, value: float, total_row
 def certain_advantage(
     metric: Metric, first: Predicted, second: Predicted, *, values: tuple[float, float], total_rows: int, seed: int
 ) -> float:
-    """Return how much better the first is than the second with 95 % confidence: the lower end of a one-sided interval.
-
-    Both are measured on the same draws, so what is hard or easy for both of them is no noise.
+    """Return by how much the first is better than the second with 95 % confidence: the lower end of a one-sided
+    interval. Both are measured on the same draws, so that rows that are hard or easy for both add no noise.
 
     Args:
-        metric: one that needs nothing but labels and predictions.
-        first: a model's predictions for the rows of the sample.
-        second: those of another one for the same rows.
+        metric: A metric that needs only labels and predictions.
+        first: Predictions of a model for the rows of the sample.
+        second: Predictions of another model for the same rows.
         values: The values of the metric on all rows, of either.
-        total_rows: that the values are of, those of the sample among them.
+        total_rows: The number of all rows, including the sample.
         seed: The seed of the draws.
 
     Returns:
-        In the metric's own unit, negative where it may be worse; -inf where the metric is not defined.
+        The advantage in the metric's own unit, negative if it may be worse; -inf if the metric is undefined.
     """
     (one, ones), (other, others) = (_point_and_samples(metric, predicted, seed) for predicted in (first, second))
     point, found = (_gain(a, b, metric.better) for a, b in ((one, other), (ones, others)))

@@ -1,8 +1,7 @@
 """A metric: its description, and an accumulator that adds it up over blocks of rows.
 
-The same accumulator gives the value of the whole split and of a slice, here in a loop and on another engine in a
-combine, and the values of the samples of a bootstrap: a row that was drawn twice has the weight 2. What is not defined
-is NaN.
+The same accumulator computes the value of the whole split and of a slice, in a local loop or in a combine on another
+engine, and the values of bootstrap samples, in which a row that was drawn twice has weight 2. Undefined values are NaN.
 """
 
 import math
@@ -30,22 +29,22 @@ class Accumulator(Protocol):
         """Return the state with the rows of a block.
 
         Args:
-            state: without them.
+            state: The state without them.
             labels: (rows,) int64 index of the class, below 0 for one that the model does not know; or number.
             predictions: (rows, classes) probabilities, or (rows,) numbers.
-            weights: (..., rows) float64, how often each row counts; a metric for each of the leading indices.
+            weights: (..., rows) float64, the weight of each row; there is a metric for each of the leading indices.
         """
 
     def merge(self, first: Any, second: Any) -> Any:
         """Return the state of the rows of both.
 
         Args:
-            first: of some rows.
-            second: of others.
+            first: The state of some rows.
+            second: The state of other rows.
         """
 
     def result(self, state: Any) -> Array:
-        """Return the metric, (...) float64 with the leading dimensions of the weights; NaN where it is not defined.
+        """Return the metric, (...) float64 with the leading dimensions of the weights; NaN if it is undefined.
 
         Args:
             state: The state of all rows.
@@ -57,7 +56,7 @@ class Metric(Description):
     """A metric that can be computed."""
 
     accumulator: Callable[..., Accumulator]
-    """Makes its accumulator; takes `top_k` if the metric needs that."""
+    """Makes its accumulator; takes `top_k` if the metric needs it."""
 
     def make_accumulator(self, *, top_k: int) -> Accumulator:
         """Return a new accumulator.
@@ -72,7 +71,7 @@ def value_of(accumulator: Accumulator, labels: Array, predictions: Array, weight
     """Return the metric of some rows, (...) float64.
 
     Args:
-        accumulator: of the metric.
+        accumulator: The accumulator of the metric.
         labels: see `Accumulator.add_block`.
         predictions: the same.
         weights: the same; None: each row counts once.
@@ -82,14 +81,14 @@ def value_of(accumulator: Accumulator, labels: Array, predictions: Array, weight
 
 
 class Additive(Accumulator):
-    """Base of the accumulators that have no state before the first row, and add states up."""
+    """Base of the accumulators without a state before the first row, whose states are added."""
 
     def added(self, first: Any, second: Any) -> Any:
         """Return the state of the rows of both.
 
         Args:
-            first: state of some rows, of one at least.
-            second: of others.
+            first: The state of at least one row.
+            second: The state of other rows.
         """
         return first + second
 
@@ -97,7 +96,7 @@ class Additive(Accumulator):
         """Return the metric, (...) float64.
 
         Args:
-            state: The state of one row at least.
+            state: The state of at least one row.
         """
         raise NotImplementedError
 
@@ -120,7 +119,7 @@ class Sums(Additive):
     """Base of the accumulators whose state is a weighted sum over the rows, (..., terms)."""
 
     def terms(self, labels: Array, predictions: Array) -> Array:
-        """Return what each row adds, (rows, terms) float64.
+        """Return the terms of each row, (rows, terms) float64.
 
         Args:
             labels: see `Accumulator.add_block`.
@@ -138,7 +137,7 @@ class Mean(Sums):
     """Base of the accumulators of a mean over the rows."""
 
     def row_values(self, labels: Array, predictions: Array) -> Array:
-        """Return what the mean is of, (rows,) number or bool.
+        """Return the values that are averaged, (rows,) number or bool.
 
         Args:
             labels: see `Accumulator.add_block`.
@@ -156,7 +155,7 @@ class Mean(Sums):
 
 
 def ratio(part: Array, whole: Array) -> Array:
-    """Return a part as a share of the whole; NaN where the whole is nothing.
+    """Return a part as a share of the whole; NaN if the whole is 0.
 
     Args:
         part: (...).
@@ -190,17 +189,17 @@ def metric(
 ) -> Callable[[Function], Metric]:
     """Make a metric from a function `(labels, predictions) -> float`, as a decorator.
 
-    All rows are kept until the function is called with them, so it suits what cannot be added up row by row. A metric
-    that can is a `Metric` with an accumulator of its own, which needs less memory.
+    All rows are kept until the function is called with them, which suits metrics that cannot be accumulated row by row.
+    A metric that can should be a `Metric` with its own accumulator, which needs less memory.
 
     Args:
-        better: which values are better.
-        tasks: that it fits.
-        bounds: lowest and highest value that it can have.
+        better: Whether higher or lower values are better.
+        tasks: The tasks that it fits.
+        bounds: The lowest and highest possible value.
 
     Returns:
-        What makes a `Metric` of a function: of the labels, (rows,) index of the class or float, and the predictions,
-        (rows, classes) probabilities or (rows,) float, it makes a float.
+        A decorator that makes a `Metric` from a function. The function takes the labels, (rows,) class indices or
+        floats, and the predictions, (rows, classes) probabilities or (rows,) floats, and returns a float.
 
     Raises:
         TypeError: something other than a function is decorated.
@@ -216,7 +215,7 @@ def metric(
 
     def decorate(function: Function) -> Metric:
         if not callable(function) or isinstance(function, Metric):
-            raise TypeError(f"`metric` decorates a function of labels and predictions. Received: {function!r}.")
+            raise TypeError(f"`metric` must decorate a function of labels and predictions. Received: {function!r}.")
         return Metric(
             name=function.__name__,
             label=label_of(function.__name__),
@@ -230,13 +229,13 @@ def metric(
 
 
 class CollectedRows(Accumulator):
-    """Keeps all rows, and calls a function with them."""
+    """Collects all rows, and calls a function with them."""
 
     def __init__(self, function: Function) -> None:
-        """Remember the function.
+        """Store the function.
 
         Args:
-            function: of all labels and predictions.
+            function: A function of all labels and predictions.
         """
         self._function = function
 
@@ -253,7 +252,7 @@ class CollectedRows(Accumulator):
         return [*first, *second]
 
     def result(self, state: list[Any]) -> Array:
-        """See Accumulator; weights are whole numbers, and a row is there as often."""
+        """See Accumulator; weights are whole numbers, and each row is repeated as often."""
         if not state:
             return np.array(np.nan)
         labels, predictions = (np.concatenate([block[part] for block in state]) for part in (0, 1))
@@ -267,7 +266,7 @@ class CollectedRows(Accumulator):
 
 
 def _whole(weights: Array) -> Array:
-    """Return weights as numbers of copies of the rows."""
+    """Return weights as repetition counts of the rows."""
     copies = np.rint(weights)
     if not np.array_equal(copies, weights):
         raise ConfigError(
@@ -278,7 +277,7 @@ def _whole(weights: Array) -> Array:
 
 
 def renamed(found: Metric, reference: str) -> Metric:
-    """Return a metric of the user's own under the name that pipeline.yaml has for it.
+    """Return the user's own metric under its name in pipeline.yaml.
 
     Args:
         found: the metric, named after its function.

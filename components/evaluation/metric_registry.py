@@ -1,4 +1,4 @@
-"""Finds the metric that a name of pipeline.yaml means: one of ours, or `module:attribute`."""
+"""Finds metrics by their name in pipeline.yaml: one of kubetfx's, or `module:attribute`."""
 
 from dataclasses import fields
 
@@ -16,18 +16,18 @@ from kubetfx.errors import ConfigError
 from kubetfx.user_code import load_object
 
 ACCUMULATORS = {**classification.ACCUMULATORS, **curves.ACCUMULATORS, **regression.ACCUMULATORS}
-"""Of the metrics of the catalogue, by name."""
+"""Accumulators of the catalogue's metrics, by name."""
 
 
 def find_metric(name: str, *, task: Task | None = None) -> Metric:
-    """Return the metric of a name.
+    """Return a metric by its name.
 
     Args:
-        name: as `evaluation.metrics` and `evaluation.thresholds` have it.
-        task: that it has to fit; None: any.
+        name: The name, as in `evaluation.metrics` and `evaluation.thresholds`.
+        task: The task that it must fit; None: any.
 
     Raises:
-        ConfigError: there is none, its module cannot be imported, or it does not fit the task.
+        ConfigError: the metric does not exist, its module cannot be imported, or it does not fit the task.
     """
     found = _own(name) if is_reference(name) else _ours(name)
     if task is not None and task not in found.tasks:

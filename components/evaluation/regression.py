@@ -8,7 +8,7 @@ from kubetfx.components.evaluation.metric import Accumulator, Additive, Array, M
 
 
 def row_errors(labels: Array, predictions: Array) -> Array:
-    """Return how far each prediction is off, (rows,) float64.
+    """Return the error of each prediction, (rows,) float64.
 
     Args:
         labels: (rows,) numbers.
@@ -42,11 +42,11 @@ class RootMeanSquaredError(MeanSquaredError):
 
 
 class SquaredPearsonCorrelation(Additive):
-    """Square of Pearson's correlation of labels and predictions. Not defined where either is always the same.
+    """Square of Pearson's correlation of labels and predictions.
 
-    The state has the weight, the means, and the sums of the products of the differences from them, which large values
-    do not swallow. T. Chan, G. Golub and R. LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample
-    Variances", 1979.
+    Undefined if either is constant. The state has the weight, the means, and the sums of products of deviations, which
+    is stable for large values. T. Chan, G. Golub and R. LeVeque, "Updating Formulae and a Pairwise Algorithm for
+    Computing Sample Variances", 1979.
     """
 
     def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array | None:

@@ -1,4 +1,4 @@
-"""Samples of the rows of a split: as they are, and what models say of them."""
+"""Samples of the rows of a split, and of models' predictions for them."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -12,24 +12,24 @@ from kubetfx.components.data.block_work import Each, Run, run_in_threads
 from kubetfx.models.examples import RowGroup, mean_row_bytes, row_groups, together
 
 SAMPLE_BYTES = 2**28
-"""For rows that are kept, about: images are large."""
+"""Approximate maximum size of the kept rows, since images are large."""
 DRAWN_ROWS = 5_000
 DRAWN_CELLS = 1_000_000
-"""Rows times outputs of what is drawn, at most."""
+"""Maximum number of rows times outputs in a sample of predictions."""
 _CHUNK = 2**20
-"""Random numbers that are drawn at a time."""
+"""Number of random numbers that are drawn at a time."""
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of a split, as they were drawn."""
+    """A sample of the rows of a split."""
 
     rows: pa.RecordBatch
-    """In an order that is random."""
+    """The rows in random order."""
     total_rows: int
-    """Rows of the split."""
+    """Number of rows of the split."""
 
 
 def draw(
@@ -40,13 +40,13 @@ def draw(
     columns: Sequence[str] | None = None,
     run: Run = run_in_threads,
 ) -> Sample | None:
-    """Draw rows evenly: each has a random number, and those with the lowest stay, in an order that is random too.
+    """Draw rows uniformly: each has a random number, and those with the lowest numbers are kept, in random order.
 
     Args:
         files: The files of a split.
-        rows: at most; fewer where all columns of them are larger than SAMPLE_BYTES.
+        rows: The maximum number of rows; fewer if they are larger than SAMPLE_BYTES.
         seed: The seed of the random numbers.
-        columns: those to read; None: all.
+        columns: The columns to read; None: all.
         run: Executes the reading of rows.
 
     Returns:
@@ -89,14 +89,14 @@ def _taken(item: tuple[RowGroup, Array], *, columns: Sequence[str] | None) -> pa
 
 @dataclass(frozen=True)
 class Drawn:
-    """What models and baselines say of rows that are drawn evenly while all rows go by."""
+    """Predictions of models and baselines for rows that are sampled uniformly in one pass."""
 
     order: Array
-    """(rows,) random numbers: the rows with the lowest are kept."""
+    """(rows,) random numbers; rows with the lowest are kept."""
     labels: Array
     """(rows,) index of the class, or number."""
     outputs: Mapping[str, Array]
-    """By model or baseline: (rows, classes) probabilities, or (rows,) values."""
+    """Predictions by model or baseline: (rows, classes) probabilities, or (rows,) values."""
     weights: Array
     """(rows,) float64, how often each row counts."""
 
@@ -104,7 +104,7 @@ class Drawn:
         """Return a sample of the rows of both.
 
         Args:
-            other: of other rows; None: of none.
+            other: A sample of other rows, or None.
         """
         parts = [self] if other is None else [self, other]
         order = np.concatenate([part.order for part in parts])
@@ -116,7 +116,7 @@ class Drawn:
         return Drawn(order[kept], labels, outputs, weights)
 
     def of(self, name: str) -> "Answers":
-        """Return labels and outputs of a model or baseline, of the rows whose label is known.
+        """Return labels and predictions of a model or baseline, for the rows with a known label.
 
         Args:
             name: Its name.
@@ -127,7 +127,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Answers:
-    """Labels, and what a model says."""
+    """Labels with a model's predictions."""
 
     labels: Array
     """(rows,) index of the class, or number."""

@@ -1,4 +1,4 @@
-"""How a model's answers are distributed, so that later ones can be compared with them."""
+"""The distribution of a model's predictions, with which later ones can be compared."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ BARS = 20
 
 @dataclass(frozen=True)
 class Scores:
-    """Answers to some rows."""
+    """Distribution of predictions."""
 
     edges: list[float]
     """Bounds of the bars: of the largest probability, or of the value."""
@@ -23,7 +23,7 @@ class Scores:
 
 
 def scores_of(outputs: Array) -> Array:
-    """Return what is counted: the largest probability of each row, or its value, (rows,).
+    """Return the largest probability of each row, or its value, (rows,).
 
     Args:
         outputs: (rows, classes) probabilities, or (rows,) values.
@@ -33,13 +33,13 @@ def scores_of(outputs: Array) -> Array:
 
 
 def describe(outputs: Array) -> Scores:
-    """Count answers.
+    """Describe the distribution of predictions.
 
     Args:
         outputs: (rows, classes) probabilities, or (rows,) values.
 
     Returns:
-        Their distribution; of values, between the least and the greatest.
+        The distribution; for values, between the smallest and the largest.
     """
     values = scores_of(outputs)
     finite = values[np.isfinite(values)]
@@ -55,10 +55,9 @@ def describe(outputs: Array) -> Scores:
 
 
 def bars_of(values: Array, edges: Array) -> Array:
-    """Return the number of the bar that each value is in, from 1 on; 0 is below all of them, and the last above.
-
-    A value on a bound is in the bar that ends there, as in TFDV's histograms. What is outside by less than a
-    millionth is inside: requests may have fewer digits than a table.
+    """Return the number of the bar that each value is in, from 1 on; 0 is below all bars, and the last number is above
+    them. A value on a bound is in the bar that ends there, as in TFDV's histograms. A value outside by less than a
+    millionth counts as inside: requests may have fewer digits than a table.
 
     Args:
         values: (rows,) finite.

@@ -1,6 +1,6 @@
-"""Slices: rows that have one value in a column, or one combination of values in several.
+"""Slices: rows with the same value in a column, or the same combination of values in several.
 
-Rows whose cell is missing are a slice too: each row is in one slice of each kind.
+Rows whose cell is missing form a slice too, so that each row is in exactly one slice per specification.
 """
 
 from collections import defaultdict
@@ -22,14 +22,14 @@ def rows_by_slice(specs: Sequence[tuple[str, ...]], columns: Mapping[str, Array]
     """Yield each slice with the positions of its rows.
 
     Args:
-        specs: the columns of each kind of slice.
-        columns: cells (rows,) object by column, None where one is missing.
+        specs: The columns of each set of slices.
+        columns: Cells (rows,) object by column, None if missing.
     """
     for spec in specs:
         names = tuple(sorted(spec))
         cells = [columns[name] for name in names]
         number_of: defaultdict[tuple[Any, ...], int] = defaultdict()
-        number_of.default_factory = number_of.__len__  # the next number for a key that is new
+        number_of.default_factory = number_of.__len__  # the next number for a new key
         numbers = np.fromiter(map(number_of.__getitem__, zip(*cells, strict=True)), np.int64, len(cells[0]))
         order = np.argsort(numbers, kind="stable")
         ends = np.cumsum(np.bincount(numbers, minlength=len(number_of)))
@@ -38,7 +38,7 @@ def rows_by_slice(specs: Sequence[tuple[str, ...]], columns: Mapping[str, Array]
 
 
 def cells_of(array: pa.Array) -> Array:
-    """Return cells as slices have them, (rows,) object: text as bytes, as TFMA has it; None where one is missing.
+    """Return cells for slicing, (rows,) object: text as bytes, as in TFMA; None if missing.
 
     Args:
         array: a column of examples.

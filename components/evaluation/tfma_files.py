@@ -1,6 +1,5 @@
-"""The files that TFMA writes, made of our values and our verdict, so that its readers work.
-
-TFMA computes nothing of it: `tfma.load_eval_result`, `load_metrics` and `load_validation_result` read what is here.
+"""Writes our values and our verdict in TFMA's file formats, so that its readers `tfma.load_eval_result`, `load_metrics`
+and `load_validation_result` work. TFMA computes nothing.
 """
 
 import json
@@ -42,10 +41,10 @@ def write(
         folder: The folder of the evaluation artifact.
         values: The values of the metrics, by slice, model and name.
         checks: The checks of the candidate's metrics.
-        thresholds: that they are of.
-        better: which values of a metric are better.
-        request: what was evaluated.
-        num_classes: 0 for a regression.
+        thresholds: The thresholds of the checks.
+        better: Whether higher or lower values are better, by metric.
+        request: The request of the evaluation.
+        num_classes: The number of classes; 0 for a regression.
     """
     keys = _Keys(has_baseline=BASELINE in request.saved_models, num_classes=num_classes)
     slice_keys = [_slice_key(key) for key in values]
@@ -78,18 +77,18 @@ def write(
 
 
 class _Keys:
-    """Keys of metrics, as TFMA has them."""
+    """Keys of metrics in TFMA's format."""
 
     def __init__(self, *, has_baseline: bool, num_classes: int) -> None:
         self._has_baseline = has_baseline
         self._num_classes = num_classes
 
     def model(self, name: str) -> str:
-        """TFMA leaves the name of an only model out."""
+        """Return the name of a model; TFMA omits that of a single model."""
         return name if self._has_baseline else ""
 
     def key(self, metric: str, model: str, *, is_diff: bool = False) -> metrics_for_slice_pb2.MetricKey:
-        """Return the key of a metric of a model, or of how much more the candidate has than the baseline."""
+        """Return the key of a model's metric, or of the candidate's difference from the baseline."""
         key = metrics_for_slice_pb2.MetricKey(name=metric, model_name=self.model(model), is_diff=is_diff)
         key.example_weighted.value = False
         description = describe(metric)
@@ -132,7 +131,7 @@ def _validation(
     better: Mapping[str, Better],
     slices: Mapping[str, SliceKey],
 ) -> validation_result_pb2.ValidationResult:
-    """Return the verdict: that of the checks, in TFMA's terms."""
+    """Return the verdict of the checks in TFMA's format."""
     result = validation_result_pb2.ValidationResult(validation_ok=all(check.passed for check in checks))
     result.validation_details.slicing_details.add(slicing_spec={}, num_matching_slices=1)
     missed: dict[str | None, list[Check]] = {}

@@ -1,4 +1,4 @@
-"""The verdict: which bounds hold, and whether the candidate keeps them."""
+"""The verdict: which bounds apply, and whether the candidate meets them."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ _SEED = 0
 
 
 def effective_thresholds(evaluation: EvaluationConfig, task: Task) -> dict[str, Threshold]:
-    """Return the thresholds of the config, or the one that holds without any: hardly worse than what is served.
+    """Return the thresholds of the config, or the default one: hardly worse than the served model.
 
     Args:
         evaluation: the section of the config.
@@ -38,14 +38,14 @@ def checks(
     better: Mapping[str, Better],
     references: Mapping[str, tuple[float, Reference]],
 ) -> Iterator[Check]:
-    """Yield a check for each bound of a candidate's metrics. What is not defined keeps none.
+    """Yield a check for each bound of a candidate's metrics. An undefined metric meets no bound.
 
     Args:
-        thresholds: by metric.
+        thresholds: The thresholds by metric.
         metrics: The metrics of the candidate.
-        baseline: of the served model; empty if there is none.
-        better: which values of a metric are better.
-        references: what a metric has to be better than, and that of which it is.
+        baseline: The metrics of the served model; empty if there is none.
+        better: Whether higher or lower values are better, by metric.
+        references: The value that a metric must exceed, and its baseline.
     """
     for name, threshold in thresholds.items():
         value, served = metrics[name], baseline.get(name)
@@ -71,9 +71,9 @@ def slice_checks(
     """Yield a check for each bound of each slice of a column.
 
     Args:
-        bounds: by metric, by column.
-        slices: metrics of the candidate, and of the served model, by slice.
-        better: which values of a metric are better.
+        bounds: The bounds by metric, by column.
+        slices: The metrics of the candidate and of the served model, by slice.
+        better: Whether higher or lower values are better, by metric.
     """
     for key, (metrics, served) in slices.items():
         names = [name for name, _ in key]
@@ -100,19 +100,19 @@ def references(
     rows: int,
     words: Mapping[str, str],
 ) -> dict[str, tuple[float, Reference]]:
-    """Find what the candidate has to be better than.
+    """Find the baselines that the candidate must beat.
 
     Args:
-        thresholds: by metric.
+        thresholds: The thresholds by metric.
         values: The values of the metrics of all rows, by model or baseline and name.
-        drawn: what they say of a sample of the rows.
-        candidate: its name.
-        rows: The rows of the evaluation split.
-        words: what each baseline does, by its name.
+        drawn: Their predictions for a sample of the rows.
+        candidate: The name of the candidate.
+        rows: The number of rows of the evaluation split.
+        words: The behaviour of each baseline in words, by name.
 
     Returns:
-        Value of a baseline, and that of which it is, by metric. A metric that needs more than predictions has none, nor
-        has one of which a constant has the best value that there is: no model could be better.
+        The value of a baseline, and the baseline, by metric. Metrics that need more than predictions have no entry, nor
+        have metrics whose best possible value a constant reaches, since no model could be better.
     """
     found: dict[str, tuple[float, Reference]] = {}
     for name, threshold in thresholds.items():

@@ -1,1 +1,1 @@
-"""What is served, beside what the model was trained on: the requests of a log, and labels that arrive later."""
+"""Compares what is served with the training data: logged requests, and labels that arrive later."""

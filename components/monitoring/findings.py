@@ -1,4 +1,4 @@
-"""What a log of requests says, beside the training rows and the evaluation when the version was pushed."""
+"""Compares a log of requests with the training rows, and with the evaluation when the version was pushed."""
 
 import math
 from collections import Counter
@@ -23,21 +23,21 @@ from kubetfx.config.monitoring_section import MonitoringConfig
 Array = np.ndarray[Any, Any]
 
 MAX_UNSEEN = 10
-"""Unseen categories that are named."""
+"""Maximum number of unseen categories that are named."""
 BARS_OF_TEXT = 8
 ANSWERS = "answers"
-"""Subject of what is found about the model's answers; no column of a config's has it as a bound."""
+"""Subject of findings about the model's answers."""
 JENSEN_SHANNON, L_INFINITY = "Jensen-Shannon divergence", "L-infinity"
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """A bound that is crossed."""
+    """A bound that is exceeded."""
 
     subject: str
     """A column, `answers`, or a metric."""
     kind: str
-    """`skew`, `drift`, `missing`, `unseen`, or of a metric `at_least`, `at_most`, `worse_by_at_most`."""
+    """`skew`, `drift`, `missing`, `unseen`, or, for a metric, `at_least`, `at_most`, `worse_by_at_most`."""
     value: float
     bound: float
 
@@ -65,19 +65,21 @@ class ColumnFinding:
 
     name: str
     column: Column
-    """As the report has it; `eval` are the requests."""
+    """Facts as in the report; `eval` are the requests."""
     rows: int
     missing: float
     missing_in_training: float
     skew: Distance | None = None
     drift: Distance | None = None
     unseen: float | None = None
-    """Share of the cells that are not missing; None where the vocabulary is not known, or any value is usual."""
+    """Share of unseen categories among the cells with a value; None if the vocabulary is unknown, or any value is
+    usual.
+    """
     unseen_values: list[tuple[str, int]] = field(default_factory=list)
     outside: float | None = None
-    """Share of the numbers that are outside the training rows' range."""
+    """Share of the numbers outside the range of the training rows."""
     crossed: tuple[str, ...] = ()
-    """Kinds of the bounds that are crossed."""
+    """Kinds of the exceeded bounds."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class MetricFinding:
     rows: int
     interval: Interval | None
     pushed: float | None
-    """Of the evaluation when the version was pushed."""
+    """Value in the evaluation when the version was pushed."""
     lower_is_better: bool
 
 
@@ -114,7 +116,7 @@ class Group:
     metrics: list[MetricFinding]
 
     def metric(self, name: str) -> MetricFinding | None:
-        """Return a metric; None if it has none of that name.
+        """Return a metric by its name, or None.
 
         Args:
             name: The name of the metric.
@@ -124,19 +126,19 @@ class Group:
 
 @dataclass(frozen=True)
 class Quality:
-    """What labels say of the answers."""
+    """Quality of the answers according to the labels."""
 
     rows: int
     overall: list[MetricFinding]
     periods: list[Group]
-    """The oldest first."""
+    """Periods, the oldest first."""
     slices: list[Group]
-    """The largest first."""
+    """Slices, the largest first."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that is found."""
+    """All findings."""
 
     columns: list[ColumnFinding]
     answers: AnswerFinding | None
@@ -147,13 +149,13 @@ class Findings:
 def find(
     adder: Adder, reference: Reference, config: MonitoringConfig, *, period_names: Mapping[int, str], seed: int
 ) -> Findings:
-    """Compare what was added up with what the version is to be compared with.
+    """Compare the accumulated requests with the reference of the version.
 
     Args:
-        adder: with all rows.
-        reference: of the version.
-        config: the bounds.
-        period_names: of the periods, by how many before the newest one each is.
+        adder: The sums over all rows.
+        reference: The reference of the version.
+        config: The bounds.
+        period_names: The names of the periods, by their distance from the newest one.
         seed: The seed of the intervals.
 
     Returns:
@@ -243,7 +245,7 @@ def _unseen(counts: Counter[bytes], vocabulary: frozenset[str], *, total: int) -
 
 
 def _buckets(served: Numbers, edges: Array, groups: Sequence[int]) -> list[Bucket]:
-    """What is below the edges and above them has buckets of its own."""
+    """Return the buckets, including those below and above the edges."""
     counts = served.counts[list(groups)].sum(axis=0)
     low, high = float(edges[0]), float(edges[-1])
     inner = zip(edges[:-1], edges[1:], counts[1:-1], strict=True)

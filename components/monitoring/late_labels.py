@@ -24,7 +24,7 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels by key. A key is kept as 64 bits of it."""
+    """Labels by key. A key is stored as a 64-bit hash."""
 
     keys: tuple[str, ...]
     """Columns of the key."""
@@ -35,22 +35,22 @@ class Labels:
     values: Array
     """(labels,) int64 index of the class, below 0 for one that the model does not know; or number."""
     duplicates: int
-    """Rows of the file whose key another row has with the same label."""
+    """Number of rows of the file that repeat the key and label of another row."""
     contradictions: int
-    """Rows whose key a later row has with another label: the later one counts."""
+    """Number of rows whose key a later row has with another label: the later one counts."""
     unknown: int
-    """Labels of a class that the model does not know."""
+    """Number of labels of a class that the model does not know."""
     missing: int
-    """Rows without a label."""
+    """Number of rows without a label."""
 
     def find(self, columns: Mapping[str, Array]) -> tuple[Array, Array]:
         """Find the labels of rows.
 
         Args:
-            columns: (rows,) of the log, those of the key among them.
+            columns: Columns (rows,) of the log, including those of the key.
 
         Returns:
-            Positions of the rows that have a label, and the positions of their labels.
+            The positions of the rows with a label, and of their labels.
         """
         if not len(self.hashes) or not all(name in columns for name in self.keys):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -65,9 +65,9 @@ def read_labels(path: str, keys: Sequence[str], facts: ModelFacts, csv: CsvOptio
 
     Args:
         path: The path of a file with the key columns and the column of the label, or of a folder of them.
-        keys: names of the key columns.
-        facts: The facts of the model, which say what the label is called.
-        csv: how CSV files are written.
+        keys: The names of the key columns.
+        facts: The facts of the model, with the name of the label.
+        csv: The dialect of CSV files.
 
     Returns:
         The labels.

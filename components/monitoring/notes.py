@@ -8,15 +8,15 @@ from kubetfx.serving.log_files import LogFiles
 from kubetfx.serving.logged_rows import Skipped
 
 _NAMED = 3
-"""Files of a kind that a note names."""
+"""Maximum number of files of a kind that a note names."""
 
 
 def files(log: LogFiles, damaged: int) -> Iterator[str]:
-    """Say what is odd about the files.
+    """Describe problems of the files.
 
     Args:
-        log: the files.
-        damaged: records whose bytes are not those that were written.
+        log: The files.
+        damaged: The number of records with a wrong checksum.
 
     Yields:
         Sentences.
@@ -37,13 +37,13 @@ def files(log: LogFiles, damaged: int) -> Iterator[str]:
 
 
 def rows(config: MonitoringConfig, plan: Plan, state: Served, skipped: Skipped) -> Iterator[str]:
-    """Say what was left out of the log.
+    """Describe what was skipped in the log.
 
     Args:
         config: the section.
-        plan: The plan of what was looked at.
-        state: what was added up.
-        skipped: records without rows.
+        plan: The plan of the computation.
+        state: The sums.
+        skipped: The records without rows.
 
     Yields:
         Sentences.
@@ -71,12 +71,12 @@ def rows(config: MonitoringConfig, plan: Plan, state: Served, skipped: Skipped) 
 
 
 def labels(plan: Plan, state: Served, labelled_rows: int) -> Iterator[str]:
-    """Say how labels and rows fit each other.
+    """Describe how labels match rows.
 
     Args:
-        plan: with the labels.
-        state: what was added up.
-        labelled_rows: rows that have a label.
+        plan: The plan, with the labels.
+        state: The sums.
+        labelled_rows: The number of rows with a label.
 
     Yields:
         Sentences; none where there are no labels.

@@ -1,4 +1,4 @@
-"""The page about what is served, and the same as metrics for Prometheus."""
+"""The page about served requests, and the same figures as metrics for Prometheus."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _PREFIX = "kubetfx_monitor_"
 
 @dataclass(frozen=True)
 class About:
-    """What the page is about."""
+    """The subject of the page."""
 
     name: str
     model_name: str
@@ -32,7 +32,7 @@ class About:
     period: str
     min_rows: int
     sources: str
-    """Where the requests are from."""
+    """The origin of the requests."""
     notes: Sequence[str]
     score_by_period: Mapping[str, float]
     """Mean of the score or value, the oldest period first."""
@@ -92,7 +92,7 @@ def _lines(name: str, values: Sequence[float]) -> Markup:
 
 
 def write_metrics(path: Path, about: About, findings: Findings, now: float) -> None:
-    """Write metrics in Prometheus's text format, whole or not at all.
+    """Write metrics in Prometheus's text format, atomically.
 
     Args:
         path: The path of the file, such as one in the folder of the node exporter's textfile collector.
@@ -101,17 +101,19 @@ def write_metrics(path: Path, about: About, findings: Findings, now: float) -> N
         now: seconds since 1970.
     """
     gauges = _Gauges(about)
-    gauges.set("rows", "Rows of logged requests that were looked at.", about.rows)
-    gauges.set("crossed_bounds", "Bounds of monitoring that are crossed.", len(findings.crossed))
-    gauges.set("timestamp_seconds", "When the requests were looked at, in seconds since 1970.", now)
+    gauges.set("rows", "Number of examined rows of logged requests.", about.rows)
+    gauges.set("crossed_bounds", "Number of exceeded bounds of monitoring.", len(findings.crossed))
+    gauges.set("timestamp_seconds", "Time of the examination, in seconds since 1970.", now)
     for column in findings.columns:
         gauges.set("missing_ratio", "Share of missing cells.", column.missing, column=column.name)
-        gauges.set("unseen_ratio", "Share of categories that training never saw.", column.unseen, column=column.name)
+        gauges.set(
+            "unseen_ratio", "Share of categories that are not in the training rows.", column.unseen, column=column.name
+        )
     subjects: list[tuple[str, Any]] = [(one.name, one) for one in findings.columns]
     subjects += [("answers", findings.answers)] if findings.answers else []
     for name, one in subjects:
         for kind, distance in (("skew", one.skew), ("drift", one.drift)):
-            what = "How far a column or the answers are from training (skew), and from earlier periods (drift)."
+            what = "Distance of a column or the answers from training (skew), and from earlier periods (drift)."
             gauges.set("distance", what, distance.value if distance else None, column=name, kind=kind)
     for crossing in findings.crossed:
         gauges.set("crossed", "Crosses its bound.", crossing.value, subject=crossing.subject, kind=crossing.kind)
@@ -139,7 +141,7 @@ class _Gauges:
         self._made: dict[str, Gauge] = {}
 
     def set(self, name: str, what: str, value: float | None, **labels: str) -> None:
-        """Set a gauge, unless the value is not known."""
+        """Set a gauge, unless the value is unknown."""
         if value is None or not math.isfinite(value):
             return
         if name not in self._made:

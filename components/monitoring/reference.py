@@ -1,4 +1,4 @@
-"""What a served version is compared with: the training rows' statistics, and the evaluation when it was pushed."""
+"""The reference of a served version: the statistics of the training rows, and the evaluation when it was pushed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 Bucket = tuple[float, float, float]
 
 _ANY_VALUE = ("hashed", "list", "text")
-"""Roles of columns in which a new value is nothing unusual."""
+"""Roles of columns in which new values are usual."""
 
 
 @dataclass(frozen=True)
@@ -30,27 +30,27 @@ class TrainingColumn:
 
     name: str
     column: Column
-    """As the report has it."""
+    """Facts as in the report."""
     is_text: bool
     edges: Array
-    """(bars + 1,) bounds of the bars of a number; empty where nothing is compared."""
+    """(bars + 1,) bounds of the bars of a number; empty if nothing is compared."""
     counts: Array
-    """(bars,) rows in them."""
+    """(bars,) rows in each bar."""
     frequencies: Mapping[str, float]
-    """Rows by value of text, as far as they are known."""
+    """Rows by value of a text column, as far as known."""
     vocabulary: frozenset[str] | None
-    """All values that training rows had; None where they are not known, or where any value is usual."""
+    """All values of the training rows; None if unknown, or if any value is usual."""
     separator: str | None = None
     """Of a list."""
 
     @property
     def missing(self) -> float:
-        """Share of the training rows."""
+        """Share of missing cells in the training rows."""
         return self.column.splits[TRAIN].missing
 
     @property
     def is_compared(self) -> bool:
-        """Whether its distribution is."""
+        """Whether its distribution is compared."""
         return bool(self.frequencies) if self.is_text else len(self.edges) > 0
 
     @property
@@ -64,34 +64,34 @@ class TrainingColumn:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a version is compared with."""
+    """The reference of a version."""
 
     version: int
     run_id: str
     facts: ModelFacts
     columns: Mapping[str, TrainingColumn]
-    """Those that the model takes, without pictures."""
+    """The columns that the model takes, except pictures."""
     evaluation: EvaluationResult | None
 
     @property
     def scores(self) -> Scores | None:
-        """How the answers to the evaluation split are distributed; None where the run has not kept that."""
+        """Distribution of the answers to the evaluation split; None if the run has not kept it."""
         return self.evaluation.scores if self.evaluation else None
 
 
 def read(record: RunRecord, version: int, *, ignored: Sequence[str]) -> Reference:
-    """Read what a version is compared with.
+    """Read the reference of a version.
 
     Args:
         record: The record of the run that pushed it.
-        version: its number.
-        ignored: columns that are not looked at.
+        version: The number of the version.
+        ignored: The columns to ignore.
 
     Returns:
         The reference.
 
     Raises:
-        UsageError: the artifacts of the run are gone, or its pipeline is another one.
+        UsageError: the artifacts of the run are gone, or it is a run of another pipeline.
     """
     folders = {
         "statistics": record.output("StatisticsGen", "statistics"),

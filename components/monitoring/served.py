@@ -1,6 +1,6 @@
-"""Requests, added up block by block: distributions, missing cells, answers, and quality where there are labels.
+"""Sums over requests, block by block: distributions, missing cells, answers, and quality where there are labels.
 
-States are added up in processes side by side, and merged. None grows with the number of rows.
+Parallel processes compute states, which are merged. No state grows with the number of rows.
 """
 
 from collections import Counter
@@ -25,23 +25,23 @@ Array = np.ndarray[Any, Any]
 BEFORE, NEWEST = 0, 1
 """The periods before the newest one, and the newest."""
 MAX_VALUES = 16_384
-"""Different values of a column of text that are counted."""
+"""Maximum number of distinct values of a text column that are counted."""
 MAX_SLICES = 1_000
 _ANSWERS = "answers"
 Scope = tuple[str, Any]
-"""`("period", number)`, or `("slice", key)`: of all rows the key is empty."""
+"""`("period", number)`, or `("slice", key)`; the key for all rows is empty."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is added up."""
+    """What to compute."""
 
     reference: Reference
     newest: int
     """Time of the newest request."""
     period_seconds: int
     oldest: int | None = None
-    """Requests before that time are left out."""
+    """Requests before that time are skipped."""
     labels: Labels | None = None
     metrics: tuple[str, ...] = ()
     slices: tuple[tuple[str, ...], ...] = ()
@@ -50,7 +50,7 @@ class Plan:
     """`model.top_k`."""
 
     def periods_of(self, times: Array) -> Array:
-        """Return how many periods before the newest one each time is.
+        """Return the number of periods between each time and the newest period.
 
         Args:
             times: (rows,) seconds since 1970.
@@ -60,7 +60,7 @@ class Plan:
 
 @dataclass
 class Numbers:
-    """A column of numbers, by BEFORE and NEWEST."""
+    """Sums over a column of numbers, by BEFORE and NEWEST."""
 
     counts: Array
     """(2, bars + 2): below the training rows' range, in its bars, above it."""
@@ -73,7 +73,7 @@ class Numbers:
         """Add other rows.
 
         Args:
-            other: of them.
+            other: The sums over them.
         """
         self.counts = self.counts + other.counts
         self.rows, self.missing = self.rows + other.rows, self.missing + other.missing
@@ -82,11 +82,11 @@ class Numbers:
 
 @dataclass
 class Texts:
-    """A column of text, by BEFORE and NEWEST."""
+    """Sums over a column of text, by BEFORE and NEWEST."""
 
     counts: list[Counter[bytes]] = field(default_factory=lambda: [Counter(), Counter()])
     others: Array = field(default_factory=lambda: np.zeros(2, np.int64))
-    """Values that are not counted one by one, since there are too many different ones."""
+    """Number of values that are not counted separately, since there are too many distinct ones."""
     rows: Array = field(default_factory=lambda: np.zeros(2, np.int64))
     missing: Array = field(default_factory=lambda: np.zeros(2, np.int64))
 
@@ -94,7 +94,7 @@ class Texts:
         """Add other rows.
 
         Args:
-            other: of them.
+            other: The sums over them.
         """
         for group in (BEFORE, NEWEST):
             self.counts[group] += other.counts[group]
@@ -108,33 +108,33 @@ class Texts:
 
 @dataclass
 class Served:
-    """What requests have been like."""
+    """Sums over requests."""
 
     numbers: dict[str, Numbers] = field(default_factory=dict)
     texts: dict[str, Texts] = field(default_factory=dict)
     answers: Numbers | None = None
     classes: Array | None = None
-    """(2, classes) rows for which the model names each class."""
+    """(2, classes) rows for which the model predicts each class."""
     rows_by_period: Counter[int] = field(default_factory=Counter)
     scores_by_period: Counter[int] = field(default_factory=Counter)
     """Sums of the scores or values."""
     other_versions: Counter[int] = field(default_factory=Counter)
     too_old: int = 0
     odd: int = 0
-    """Rows whose columns are of another type than the model's."""
+    """Number of cells whose type differs from that of the model's column."""
     labelled: dict[Scope, dict[str, Any]] = field(default_factory=dict)
     """States of the metrics, by scope and metric."""
     labelled_rows: Counter[Scope] = field(default_factory=Counter)
     drawn: dict[Scope, Drawn] = field(default_factory=dict)
     """Samples for intervals, of all rows and of periods."""
     hits: Array | None = None
-    """(labels,) how many rows each label was found for."""
+    """(labels,) number of rows that match each label."""
     without_answer: int = 0
-    """Rows that have a label, and no probabilities or value."""
+    """Number of rows with a label but without probabilities or value."""
 
     @property
     def rows(self) -> int:
-        """All rows that were looked at."""
+        """Number of examined rows."""
         return self.rows_by_period.total()
 
 
@@ -142,7 +142,7 @@ class Adder:
     """Adds blocks up."""
 
     def __init__(self, plan: Plan, seed: int = 0) -> None:
-        """Remember what to add up.
+        """Store what to compute.
 
         Args:
             plan: Its plan.
@@ -261,10 +261,10 @@ class Adder:
             self.state.drawn[scope] = drawn.joined(self.state.drawn.get(scope))
 
     def merge(self, other: Served) -> None:
-        """Add what another process has added up.
+        """Add the sums of another process.
 
         Args:
-            other: of other rows.
+            other: The sums over other rows.
         """
         state = self.state
         for name, numbers in other.numbers.items():
@@ -357,7 +357,7 @@ def _texts_of(cells: Array, newest: Array, column: TrainingColumn) -> Texts:
 
 
 def _several(cells: Array, separator: str | None, found: Texts, group: int) -> list[bytes]:
-    """Return values of lists; a row without any is missing."""
+    """Return the values of lists; a row without values is missing."""
     if cells.ndim == 2:
         rows: Sequence[Sequence[bytes]] = cells.tolist()
     else:
@@ -372,7 +372,7 @@ def _several(cells: Array, separator: str | None, found: Texts, group: int) -> l
 
 
 def _slice_cells(cells: Array) -> Array:
-    """Return cells as slices have them: whole numbers as int, None where one is missing."""
+    """Return cells for slicing: whole numbers as int, None if missing."""
     if cells.dtype == object:
         found = np.empty(len(cells), object)
         found[:] = [cell or None for cell in cells]

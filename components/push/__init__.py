@@ -1,1 +1,1 @@
-"""The push directory: versions that appear and go whole, and a push that is verified."""
+"""The push directory: versions that appear and disappear atomically, and verified pushes."""

@@ -1,12 +1,12 @@
-"""What happened to a version, in words."""
+"""The history of a version, in words."""
 
 from kubetfx.components.push.push_directory import Event, PushRecord
 
-_VERBS = {"approved": "approved", "withdrawn": "taken away from servers"}
+_VERBS = {"approved": "approved", "withdrawn": "withdrawn from servers"}
 
 
 def history_of(record: PushRecord) -> list[str]:
-    """Return what happened to a version, a line each, the oldest first.
+    """Return the events of a version as lines, the oldest first.
 
     Args:
         record: The record of the version.

@@ -1,4 +1,4 @@
-"""Labels on a server: its ModelServerConfig, sent over gRPC, and in the file of models where it has one."""
+"""Labels on a server: its ModelServerConfig, sent over gRPC and, if it has a file of models, written there."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -17,13 +17,13 @@ class LabelledServer:
     """The server that watches a push directory."""
 
     def __init__(self, endpoint: EndpointConfig, model_name: str, directory: Location, options: ClientOptions) -> None:
-        """Nothing is asked yet.
+        """Set up; the server is not contacted yet.
 
         Args:
-            endpoint: where the server is.
-            model_name: by which it serves the model.
-            directory: that it watches.
-            options: how it is asked.
+            endpoint: The address of the server.
+            model_name: The name of the model on the server.
+            directory: The directory that the server watches.
+            options: The options of requests.
         """
         self._endpoint = endpoint
         self._model_name = model_name
@@ -31,16 +31,16 @@ class LabelledServer:
         self._options = options
 
     def serve(self, versions: Collection[int], labels: Mapping[str, int]) -> None:
-        """Have the server serve these versions with these labels, and no others of the model.
+        """Make the server serve exactly these versions of the model, with these labels.
 
-        A label can only be given to a version that the server has loaded.
+        A label can only be given to a loaded version.
 
         Args:
-            versions: none of them: whichever is the newest.
-            labels: version by label.
+            versions: The versions; if empty, the newest one.
+            labels: The versions by label.
 
         Raises:
-            RequestError: the server cannot be reached, or refuses; its file of models is as before.
+            RequestError: the server cannot be reached, or refuses; its file of models is unchanged.
             PushError: its file of models cannot be read or written, or lacks the model.
         """
         path = Path(self._endpoint.models_config) if self._endpoint.models_config else None

@@ -1,7 +1,7 @@
-"""Which version has which label: labels.json of the push directory, beside the versions.
+"""The labels of versions: labels.json in the push directory.
 
-Servers keep labels in memory, or in a file of their own; this is what they are set from. Versions carry what happened
-to them in their records (push_directory.py's Event).
+Servers keep labels in memory or in their own file; this file is the source. The records of versions contain their
+events (push_directory.py's Event).
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from kubetfx.storage import Location, write_text
 
 _FILE = "labels.json"
 _MOVING = "labels.moving.json"
-"""The labels before a move that is going on."""
+"""The labels before a move that is in progress."""
 _LOCK = ".labels.lock"
 _POLL_SECONDS = 0.1
 _LEFT_SECONDS = 900
-"""Age from which the lock of a bucket is taken for that of a process that was killed."""
+"""Age from which a lock in a bucket counts as left by a killed process."""
 
 
 class Label(BaseModel):
@@ -40,7 +40,7 @@ class Label(BaseModel):
 
     @property
     def minutes(self) -> float:
-        """How long the version has had it."""
+        """Minutes since the version got it."""
         return minutes_between(self.since, run_record.now())
 
 
@@ -53,14 +53,14 @@ def minutes_between(first: str, second: str) -> float:
 
     Args:
         first: UTC, ISO 8601.
-        second: likewise.
+        second: The same.
     """
     times = [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (first, second)]
     return (times[1] - times[0]).total_seconds() / 60
 
 
 def read_labels(directory: Location) -> Labels:
-    """Return the labels whose versions are in sight of servers.
+    """Return the labels whose versions are visible to servers.
 
     Args:
         directory: where versions are pushed.
@@ -74,7 +74,7 @@ def numbers(labels: Labels) -> dict[str, int]:
     """Return versions by label.
 
     Args:
-        labels: as they were read.
+        labels: The labels.
     """
     return {name: label.version for name, label in labels.items()}
 
@@ -84,13 +84,13 @@ def labels_of(directory: Location, version: int) -> list[str]:
 
     Args:
         directory: where versions are pushed.
-        version: its number.
+        version: The number of the version.
     """
     return sorted(name for name, label in read_labels(directory).items() if label.version == version)
 
 
 def served_version(directory: Location) -> int | None:
-    """Return the version that clients are to ask: the stable one, or without labels the newest; None: there is none.
+    """Return the version that clients should use: the stable one or, without labels, the newest; None if there is none.
 
     Args:
         directory: where versions are pushed.
@@ -109,21 +109,21 @@ def protected_versions(directory: Location) -> set[int]:
 
 
 def begin_move(directory: Location, before: Labels) -> None:
-    """Note that labels will be moved on a server, so that a move that is broken off can be undone.
+    """Record the start of a move of labels, so that an interrupted move can be undone.
 
     Args:
         directory: where versions are pushed.
-        before: the labels as they are.
+        before: The current labels.
     """
     _write(directory, _MOVING, before)
 
 
 def end_move(directory: Location, after: Labels | None) -> None:
-    """End a move.
+    """Record the end of a move.
 
     Args:
         directory: where versions are pushed.
-        after: the labels from now on; None: they are as before.
+        after: The new labels; None: they are unchanged.
     """
     if after is not None:
         _write(directory, _FILE, after)
@@ -135,7 +135,7 @@ def end_move(directory: Location, after: Labels | None) -> None:
 
 
 def broken_off(directory: Location) -> bool:
-    """Return whether a move was begun and never ended; the caller holds the lock.
+    """Return whether a move was interrupted; the caller holds the lock.
 
     Args:
         directory: where versions are pushed.
@@ -145,14 +145,14 @@ def broken_off(directory: Location) -> bool:
 
 @contextlib.contextmanager
 def locked(directory: Location, *, wait_seconds: float = 0) -> Iterator[None]:
-    """Keep others from moving labels and approving. In a bucket, which has no locks, an object says so.
+    """Prevent others from moving labels and approving. In a bucket, which has no locks, an object marks the lock.
 
     Args:
         directory: where versions are pushed.
-        wait_seconds: time to wait for somebody else.
+        wait_seconds: The time to wait for the lock.
 
     Raises:
-        UsageError: somebody else is doing it.
+        UsageError: another process holds the lock.
         OSError: the directory cannot be written.
         StorageError: the object store cannot be reached, or refuses.
     """
@@ -181,7 +181,7 @@ def _try(directory: Location, stack: contextlib.ExitStack) -> bool:
     if place.is_file() and time.time_ns() - place.info().modified_ns < _LEFT_SECONDS * 10**9:
         return False
     place.write_text(token)
-    time.sleep(_POLL_SECONDS)  # somebody who wrote at the same moment has written by now
+    time.sleep(_POLL_SECONDS)  # a concurrent writer has finished by now
     if place.read_text() != token:
         return False
     stack.callback(place.unlink)

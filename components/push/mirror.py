@@ -1,7 +1,7 @@
-"""A copy of a bucket's versions on this machine, for servers, which read folders.
+"""Copies a bucket's versions to this machine, for servers that read folders.
 
 `kubetfx serve` keeps one while it runs, and `kubetfx mirror` is the sidecar of kubeflow/manifests/serving/overlays/s3.
-Nothing here imports TensorFlow, which would be most of the sidecar's memory.
+Nothing here imports TensorFlow, which would take most of the sidecar's memory.
 """
 
 import contextlib
@@ -21,21 +21,22 @@ from kubetfx.storage import ObjectPath
 
 POLL_SECONDS = 5.0
 MIRRORED = ".mirrored"
-"""Name of the file that is there once every model was mirrored, for a start-up probe."""
+"""Name of the file that exists once every model was mirrored, for a start-up probe."""
 
 _LOG = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def mirrored(source: ObjectPath, *, poll_seconds: float = POLL_SECONDS) -> Iterator[Path]:
-    """Yield a folder that is kept like a push directory while the context lasts.
+    """Yield a folder that mirrors a push directory within the context.
 
     Args:
-        source: the push directory.
-        poll_seconds: between two looks at the bucket.
+        source: The push directory.
+        poll_seconds: The interval between checks of the bucket.
 
     Raises:
-        StorageError: the bucket cannot be read at the beginning. Later that is logged, and what is there stays.
+        StorageError: the bucket cannot be read at the beginning. Later failures are logged, and the mirrored versions
+            stay.
     """
     with tempfile.TemporaryDirectory(prefix="kubetfx-models-", ignore_cleanup_errors=True) as folder:
         target = Path(folder)
@@ -51,13 +52,13 @@ def mirrored(source: ObjectPath, *, poll_seconds: float = POLL_SECONDS) -> Itera
 
 
 def keep_models(source: ObjectPath, folder: Path, names: Sequence[str], *, interval_seconds: float) -> NoReturn:
-    """Mirror several models repeatedly; the file MIRRORED says that all of them were read once.
+    """Mirror several models repeatedly; the file MIRRORED marks that all of them were read once.
 
     Args:
-        source: folder of push directories.
-        folder: where the copies are kept, in the same layout: NAME/VERSION.
-        names: the models.
-        interval_seconds: between two looks at the bucket.
+        source: The folder of push directories.
+        folder: The folder of the copies, in the same layout: NAME/VERSION.
+        names: The models.
+        interval_seconds: The interval between checks of the bucket.
 
     Raises:
         OSError: the folder cannot be written.
@@ -70,12 +71,12 @@ def keep_models(source: ObjectPath, folder: Path, names: Sequence[str], *, inter
 
 
 def mirror_models(source: ObjectPath, folder: Path, names: Sequence[str]) -> list[str]:
-    """Mirror several models, each as far as it goes; what goes wrong is logged.
+    """Mirror several models as far as possible; failures are logged.
 
     Args:
-        source: folder of push directories.
-        folder: where the copies are kept, in the same layout: NAME/VERSION.
-        names: the models.
+        source: The folder of push directories.
+        folder: The folder of the copies, in the same layout: NAME/VERSION.
+        names: The models.
 
     Returns:
         The models that could not be mirrored.
@@ -84,16 +85,16 @@ def mirror_models(source: ObjectPath, folder: Path, names: Sequence[str]) -> lis
 
 
 def mirror(source: ObjectPath, target: Path) -> None:
-    """Copy the versions that the folder lacks, each at once, and remove those that are gone from the bucket.
+    """Copy missing versions atomically, and remove those that are gone from the bucket.
 
-    The last version is never removed, since an empty bucket is a fault or a mistake, and no reason to stop serving.
+    The last version is never removed, since an empty bucket is probably a mistake, and not a reason to stop serving.
 
     Args:
-        source: the push directory.
-        target: the folder, which nobody else writes to.
+        source: The push directory.
+        target: The folder, to which nothing else writes.
 
     Raises:
-        OSError: a version was removed meanwhile, or the disk is full. Other versions are mirrored all the same.
+        OSError: a version was removed meanwhile, or the disk is full. Other versions are mirrored nevertheless.
         StorageError: the bucket cannot be read.
     """
     wanted, present = push_directory.versions(source), push_directory.versions(target)
@@ -108,14 +109,14 @@ def mirror(source: ObjectPath, target: Path) -> None:
 
 
 def _copy(source: ObjectPath, versions: Sequence[int], target: Path) -> list[OSError | StorageError]:
-    """Copy each version that can be copied; why the others could not be."""
+    """Copy each version that can be copied, and return why the others could not be copied."""
     failures: list[OSError | StorageError] = []
     for version in versions:
         try:
             target.mkdir(parents=True, exist_ok=True)
             with _out_of_sight(target) as aside:
                 push_directory.copy_version(source, version, aside)
-                if (aside / SAVED_MODEL).is_file():  # else it was removed meanwhile
+                if (aside / SAVED_MODEL).is_file():  # otherwise it was removed in the meantime
                     aside.rename(target / str(version))
                     _LOG.info("%s version %d: mirrored.", source.name, version)
         except (OSError, StorageError) as error:
@@ -133,12 +134,12 @@ def _remove(source: ObjectPath, versions: Sequence[int], target: Path) -> None:
 
 @contextlib.contextmanager
 def _out_of_sight(target: Path) -> Iterator[Path]:
-    """Provide a folder for what comes or goes, which is removed.
+    """Provide a temporary folder for versions that are added or removed.
 
-    Servers take no notice of it, for its name is no number.
+    Servers ignore it, since its name is not a number.
     """
     aside = target / ".mirroring"
-    shutil.rmtree(aside, ignore_errors=True)  # what is left of a mirror that was killed
+    shutil.rmtree(aside, ignore_errors=True)  # left by a killed mirror
     try:
         yield aside
     finally:

@@ -1,7 +1,7 @@
-"""Canary and stable: labels that move between versions, each move checked with golden rows on the server.
+"""Canary and stable: moves labels between versions, and checks each move with golden rows on the server.
 
 A version is loaded and checked by its number before a label moves to it, and by the label afterwards; a label that
-answers otherwise goes back. What was begun and broken off is undone by whoever comes next.
+gives wrong answers moves back. The next process undoes an interrupted move.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from kubetfx.storage import Location
 
 
 class CanaryVerification(Verification):
-    """A verified push that gets the label of the canary. The caller holds the lock of the labels."""
+    """Verifies a push and gives it the canary label. The caller holds the lock of the labels."""
 
     def __init__(
         self,
@@ -39,15 +39,15 @@ class CanaryVerification(Verification):
         by: str,
         **arguments: object,
     ) -> None:
-        """Nothing is asked yet.
+        """Set up; the server is not contacted yet.
 
         Args:
-            endpoint: where the server is.
-            model_name: by which it serves the model.
-            directory: that it watches.
-            canary: the label.
-            by: who pushes, for the record.
-            arguments: others of Verification.
+            endpoint: The address of the server.
+            model_name: The name of the model on the server.
+            directory: The directory that the server watches.
+            canary: The label.
+            by: Who pushes, for the record.
+            arguments: Other arguments of Verification.
         """
         super().__init__(endpoint, model_name, directory, **arguments)  # type: ignore[arg-type]
         self._server = LabelledServer(endpoint, model_name, directory, OPTIONS)
@@ -55,20 +55,20 @@ class CanaryVerification(Verification):
         self._by = by
 
     def prepare(self, version: int | None = None) -> Labels:
-        """Undo a move that was broken off, and have the server serve the labelled versions and no other by itself.
+        """Undo an interrupted move, and make the server serve exactly the labelled versions.
 
         Args:
-            version: that will be examined, and is in sight of the server already.
+            version: The version to examine, which is already visible to the server.
 
         Returns:
-            The labels as they are.
+            The current labels.
 
         Raises:
             RequestError: the server cannot be reached, or refuses.
             PushError: its file of models cannot be read or written.
         """
         before = labelling.read_labels(self._directory)
-        if not before:  # until now the newest version was the one to ask
+        if not before:  # until now clients used the newest version
             older = [one for one in push_directory.versions(self._directory) if one != version]
             before = {STABLE: Label(version=older[-1], since=run_record.now())} if older else {}
         self._load({*numbers(before).values(), *([version] if version else [])}, before)
@@ -76,7 +76,7 @@ class CanaryVerification(Verification):
         return before
 
     def _load(self, versions: set[int], before: Labels) -> None:
-        """Load versions first: a label can only be given to one that is loaded."""
+        """Load versions first: a label can only be given to a loaded version."""
         with self._clients() as clients:
             if before:
                 self._reassert(clients, versions, before)
@@ -89,7 +89,7 @@ class CanaryVerification(Verification):
         except RequestError as error:
             if not error.is_answer:
                 raise
-            self._server.serve(versions, {})  # a server that was started again knows no label
+            self._server.serve(versions, {})  # a restarted server has no labels
             for version in numbers(before).values():
                 self._wait(clients, version)
             self._server.serve(versions, numbers(before))
@@ -103,16 +103,16 @@ class CanaryVerification(Verification):
             note_move(self._directory, name, version, before, by=self._by)
 
     def move(self, clients: Clients, before: Labels, moved: Mapping[str, int], golden_rows: GoldenRows) -> None:
-        """Move labels to a version that the server has loaded, and see that they answer as they must.
+        """Move labels to a loaded version, and check their answers.
 
         Args:
-            clients: of the server.
-            before: the labels as they are.
-            moved: the version of each label that moves.
-            golden_rows: that the version must answer as offline.
+            clients: The clients of the server.
+            before: The current labels.
+            moved: The version of each label that moves.
+            golden_rows: The rows whose answers must match the offline predictions.
 
         Raises:
-            KubetfxError: the server refuses, or answers otherwise; the labels are as before.
+            KubetfxError: the server refuses, or its answers differ; the labels are unchanged.
         """
         now = run_record.now()
         after = {**before, **{name: Label(version=version, since=now) for name, version in moved.items()}}
@@ -123,7 +123,7 @@ class CanaryVerification(Verification):
             for name in moved:
                 self._compare_label(clients, name, golden_rows)
         except BaseException:
-            with contextlib.suppress(KubetfxError):  # else the next one to come undoes it
+            with contextlib.suppress(KubetfxError):  # otherwise the next process undoes it
                 self._server.serve(loaded, numbers(before))
                 labelling.end_move(self._directory, None)
             raise
@@ -134,7 +134,7 @@ class CanaryVerification(Verification):
             logging.warning("Versions without a label stay loaded: %s", error)
 
     def _compare_label(self, clients: Clients, name: str, golden_rows: GoldenRows) -> None:
-        """Ask for a label until it answers as it must: a server that looks at its file of models needs a while."""
+        """Query a label until its answers are right: a server that polls its file of models needs some time."""
         end = time.monotonic() + self._endpoint.timeout_seconds
         while True:
             try:
@@ -161,15 +161,15 @@ class CanaryVerification(Verification):
         Args:
             version: in the push directory.
             reason: why, for the record.
-            force: do it before the version has been the canary for long enough.
-            needs_approval: whether a person must have approved it.
+            force: Promote before the version has been the canary for long enough.
+            needs_approval: Whether a person must have approved it.
 
         Returns:
-            What was done, as it is in the record of the version.
+            The event in the record of the version.
 
         Raises:
-            UsageError: there is no such version, or it is not to be promoted yet.
-            PushError: the server answers otherwise than offline; the labels are as before.
+            UsageError: the version does not exist, or must not be promoted yet.
+            PushError: the server's answers differ from the offline predictions; the labels are unchanged.
             RequestError: the server cannot be reached, or refuses.
         """
         golden_rows = self._promotable(version, force=force, needs_approval=needs_approval)
@@ -190,7 +190,7 @@ class CanaryVerification(Verification):
         )
 
     def _promotable(self, version: int, *, force: bool, needs_approval: bool) -> GoldenRows:
-        """Raise an error unless a version may be promoted; its golden rows."""
+        """Return the golden rows of a version, and raise an error if it must not be promoted."""
         directory = self._directory
         there = push_directory.all_versions(directory)
         if version not in there:
@@ -222,7 +222,7 @@ class CanaryVerification(Verification):
 
     def _check_minutes(self, record: PushRecord, current: Labels, *, force: bool) -> None:
         was_stable = any(event.kind == "stable" for event in record.events)
-        if force or was_stable:  # going back to what was good is not to wait
+        if force or was_stable:  # a rollback to a good version must not wait
             return
         minutes = canary_minutes(record, current, self._canary.label)
         wanted = self._canary.minutes
@@ -233,14 +233,14 @@ class CanaryVerification(Verification):
             )
 
     def _comparison(self, clients: Clients, version: int, old: Label | None, golden_rows: GoldenRows) -> str:
-        """Return how the answers of a version compare with those of the stable one, in words."""
+        """Describe how the answers of a version differ from those of the stable one."""
         if old is None:
             return "no version was stable before"
         client = clients.get("gRPC") or clients["REST"]
         answers, seconds = _asked(client, Target(self._model_name, version=version), golden_rows)
         try:
             others, before = _asked(client, Target(self._model_name, label=STABLE), golden_rows)
-        except KubetfxError as error:  # it may take columns that the rows no longer have
+        except KubetfxError as error:  # it may need columns that the rows no longer have
             return f"version {old.version} could not be asked for the same rows: {error}"
         return (
             f"{len(answers):,} rows: {_difference(answers, others)} than from version {old.version}; "
@@ -266,12 +266,12 @@ def _difference(answers: list[dict[str, object]], others: list[dict[str, object]
 
 
 def canary_minutes(record: PushRecord, current: Labels, label: str) -> float:
-    """Return for how long a version has been the canary, all times together.
+    """Return the total time that a version has been the canary.
 
     Args:
         record: The record of the version.
-        current: the labels.
-        label: that of the canary.
+        current: The labels.
+        label: The canary label.
     """
     total, since = 0.0, None
     for event in record.events:
@@ -296,17 +296,17 @@ def note_move(
     forced: bool = False,
     comparison: str = "",
 ) -> Event:
-    """Write a move of a label into the records of the two versions.
+    """Record the move of a label in both versions.
 
     Args:
         directory: where versions are pushed.
-        label: that moved.
-        version: that has it now.
-        before: the labels before.
-        by: who did it.
-        reason: why.
-        forced: whether a rule was overruled.
-        comparison: how the answers compared.
+        label: The label.
+        version: The version that has it now.
+        before: The labels before.
+        by: Who moved it.
+        reason: Why.
+        forced: Whether a rule was overridden.
+        comparison: How the answers compared.
 
     Returns:
         The event in the record of the version.

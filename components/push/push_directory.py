@@ -1,9 +1,9 @@
 """The push directory: TensorFlow Serving's model base path, a numbered folder for each pushed version.
 
 A version appears whole: version_store.py says how, on a disk and in a bucket. Its assets.extra/push.json says which
-    model it is: a place that SavedModel reserves for others and TensorFlow Serving leaves alone. A server
-serves the newest version, so going back to an older one means taking the newer ones out of its sight: they are renamed,
-and can be restored. A version that waits for approval has such a name from the beginning.
+    model it is: a place that SavedModel reserves for others and TensorFlow Serving leaves alone. A server serves the
+        newest version, so rolling back means hiding the newer versions from it: they are renamed, and can be restored.
+            A version that waits for approval has such a name from the beginning.
 """
 
 import hashlib
@@ -26,26 +26,27 @@ from kubetfx.storage import Location, copy_folder
 _ROLLED_BACK = ".rolled-back-"
 _WAITING = ".waiting-"
 _ADDED = (PUSH_RECORD, PROVENANCE, PUSHED_GOLDEN_ROWS)
-"""What a push adds to a SavedModel."""
+"""Files that a push adds to a SavedModel."""
 
 
 class Event(BaseModel):
-    """Something that was done with a version."""
+    """An event of a version."""
 
     model_config = ConfigDict(frozen=True)
 
     kind: Literal["approved", "canary", "stable", "replaced", "withdrawn"]
-    """`canary` and `stable`: it got the label. `replaced`: another version got it. `withdrawn`: it was taken away from
-    servers."""
+    """`canary` and `stable`: it got the label. `replaced`: another version got it. `withdrawn`: it was removed from
+    servers.
+    """
     at: str
     """UTC, ISO 8601."""
     by: str
-    """Who: a person, or the run that pushed."""
+    """The actor: a person, or the run that pushed."""
     reason: str = ""
     label: str | None = None
-    """That it got or lost."""
+    """The label that it got or lost."""
     forced: bool = False
-    """Whether a rule that was not met was overruled."""
+    """Whether an unmet rule was overridden."""
     comparison: str = ""
     """How its answers compared with those of the stable version, in words."""
 
@@ -57,30 +58,30 @@ class PushRecord(BaseModel):
 
     version: int
     model_digest: str
-    """Of the SavedModel, without this record."""
+    """Digest of the SavedModel without this record."""
     replaced_version: int | None
     """The version that was served when this one was evaluated and pushed."""
     pushed_at: str
     """UTC, ISO 8601."""
     metrics: dict[str, float] = {}
-    """On the evaluation split."""
+    """Metrics on the evaluation split."""
     to_be_verified: bool = False
-    """Whether the push is good only once `verified_at` is there."""
+    """Whether the push is valid only once `verified_at` is set."""
     verified_at: str | None = None
-    """UTC, ISO 8601: when a server was seen to answer with it as it should."""
+    """UTC, ISO 8601: when a server's answers with it were verified."""
     needs_approval: bool = False
     """Whether a person had to approve it before it was served."""
     events: list[Event] = []
-    """In the order in which they happened."""
+    """Events in chronological order."""
 
     @property
     def approval(self) -> Event | None:
-        """Who approved it, when and why; None if nobody has."""
+        """Who approved it, when and why; None if it is not approved."""
         return next((event for event in reversed(self.events) if event.kind == "approved"), None)
 
     @property
     def is_pending(self) -> bool:
-        """Whether the push was broken off before it was verified."""
+        """Whether the push was interrupted before it was verified."""
         return self.to_be_verified and self.verified_at is None
 
 
@@ -88,7 +89,7 @@ def model_digest(saved_model: Path) -> str:
     """Return the SHA-256 over names and contents of a SavedModel's files.
 
     Args:
-        saved_model: its folder.
+        saved_model: The folder.
     """
     digest = hashlib.sha256()
     for path in sorted(saved_model.rglob("*")):
@@ -100,7 +101,7 @@ def model_digest(saved_model: Path) -> str:
 
 
 def versions(push_directory: Location) -> list[int]:
-    """Return the versions that TensorFlow Serving would see, oldest first.
+    """Return the versions that are visible to TensorFlow Serving, oldest first.
 
     Args:
         push_directory: where versions are pushed.
@@ -109,7 +110,7 @@ def versions(push_directory: Location) -> list[int]:
 
 
 def rolled_back_versions(push_directory: Location) -> list[int]:
-    """Return the versions that were taken out of the servers' sight, oldest first.
+    """Return the versions that were rolled back and are hidden from servers, oldest first.
 
     Args:
         push_directory: where versions are pushed.
@@ -119,7 +120,7 @@ def rolled_back_versions(push_directory: Location) -> list[int]:
 
 
 def waiting_versions(push_directory: Location) -> list[int]:
-    """Return the versions that wait for approval, which no server sees, oldest first.
+    """Return the versions that wait for approval, which are hidden from servers, oldest first.
 
     Args:
         push_directory: where versions are pushed.
@@ -129,7 +130,7 @@ def waiting_versions(push_directory: Location) -> list[int]:
 
 
 def all_versions(push_directory: Location) -> list[int]:
-    """Return all versions, also those that no server sees, oldest first.
+    """Return all versions, including hidden ones, oldest first.
 
     Args:
         push_directory: where versions are pushed.
@@ -154,7 +155,7 @@ def version_path(push_directory: Location, version: int) -> Location:
 
 
 def read_record(push_directory: Location, version: int) -> PushRecord | None:
-    """Return the record of a version, seen by servers or not; None for one that kubetfx did not push.
+    """Return the record of a version, hidden or not; None if kubetfx did not push it.
 
     Args:
         push_directory: where versions are pushed.
@@ -165,7 +166,7 @@ def read_record(push_directory: Location, version: int) -> PushRecord | None:
 
 
 def read_added(push_directory: Location, version: int, path: PurePath) -> str | None:
-    """Return a file that a push has added to a version, seen by servers or not; None: it has none.
+    """Return a file that a push has added to a version, hidden or not; None if it is missing.
 
     Args:
         push_directory: where versions are pushed.
@@ -184,12 +185,12 @@ def _names_of(version: int) -> tuple[str, ...]:
 
 
 def note(push_directory: Location, version: int, event: Event) -> None:
-    """Write into a version's record what was done with it.
+    """Add an event to the record of a version.
 
     Args:
         push_directory: where versions are pushed.
         version: its number.
-        event: what was done.
+        event: The event.
     """
     record = read_record(push_directory, version)
     if record is not None:
@@ -208,10 +209,10 @@ def copy_version(push_directory: Location, version: int, target: Path) -> None:
     Args:
         push_directory: where versions are pushed.
         version: its number.
-        target: the folder, which is made.
+        target: The folder, which is created.
 
     Raises:
-        OSError: it is not there, or cannot be read; or the disk cannot be written.
+        OSError: the version does not exist or cannot be read, or the disk cannot be written.
         StorageError: the object store cannot be read.
     """
     copy_folder(version_path(push_directory, version), target)
@@ -219,14 +220,15 @@ def copy_version(push_directory: Location, version: int, target: Path) -> None:
 
 @contextmanager
 def version_here(push_directory: Location, version: int) -> Iterator[Path]:
-    """Yield the folder of a version on this machine: that of a bucket is copied, and the copy goes at the end.
+    """Yield the folder of a version on this machine: a version in a bucket is copied, and the copy is removed at the
+    end.
 
     Args:
         push_directory: where versions are pushed.
         version: its number.
 
     Raises:
-        OSError: it is not there, or the disk cannot be written.
+        OSError: the version does not exist, or the disk cannot be written.
         StorageError: the object store cannot be read.
     """
     saved_model = version_path(push_directory, version)
@@ -240,7 +242,7 @@ def version_here(push_directory: Location, version: int) -> Iterator[Path]:
 
 
 def request_path(push_directory: Location) -> Location | None:
-    """Return the example of a REST request that the newest version brings along; None if it brings none.
+    """Return the example of a REST request in the newest version, or None.
 
     Args:
         push_directory: where versions are pushed.
@@ -251,8 +253,7 @@ def request_path(push_directory: Location) -> Location | None:
 
 
 def next_version(push_directory: Location) -> int:
-    """Return a number greater than every version's: the time in seconds, as TFX's Pusher has it, or one more than the
-    newest.
+    """Return a number greater than all versions: the time in seconds, as in TFX's Pusher, or one more than the newest.
 
     Args:
         push_directory: where versions are pushed.
@@ -271,17 +272,17 @@ def push(
     needs_approval: bool = False,
     added: Mapping[PurePath, str] | None = None,
 ) -> PushRecord:
-    """Copy a SavedModel, with a record of what it is, to its version.
+    """Copy a SavedModel, with a record of its origin, to its version.
 
     Args:
-        saved_model: its folder.
+        saved_model: The folder.
         push_directory: where versions are pushed.
-        version: number of the new version.
-        replaced_version: the newest one until now; None: there is none.
+        version: The number of the new version.
+        replaced_version: The newest version until now, or None.
         metrics: The metrics of the evaluation, by name.
-        to_be_verified: whether a server will be asked about it.
-        needs_approval: whether it waits, out of the sight of servers, until `release`.
-        added: files to write into the version, by their paths in it.
+        to_be_verified: Whether a server will verify it.
+        needs_approval: Whether it waits, hidden from servers, until `release`.
+        added: Files to add to the version, by their paths in it.
 
     Returns:
         The record.
@@ -316,29 +317,29 @@ def push(
 
 
 def mark_verified(push_directory: Location, version: int) -> None:
-    """Write into a version's record that a server answered with it as it should.
+    """Record that a server's answers with a version were verified.
 
     Args:
         push_directory: where versions are pushed.
         version: its number.
     """
     record = read_record(push_directory, version)
-    if record is not None:  # else somebody else pushed it
+    if record is not None:  # otherwise somebody else pushed it
         _rewrite(push_directory, record.model_copy(update={"verified_at": now()}))
 
 
 def release(push_directory: Location, version: int) -> None:
-    """Let servers see a version that waited for approval.
+    """Make a version that waited for approval visible to servers.
 
     Args:
         push_directory: where versions are pushed.
-        version: its number; nothing happens if servers see it already.
+        version: The number of the version; nothing happens if it is already visible.
     """
     _move(push_directory, f"{_WAITING}{version}", str(version))
 
 
 def hold_back(push_directory: Location, version: int) -> None:
-    """Take a version that was approved out of the sight of servers, where it waits as before.
+    """Hide an approved version from servers again, where it waits as before.
 
     Args:
         push_directory: where versions are pushed.
@@ -355,7 +356,7 @@ def _move(push_directory: Location, name: str, to: str) -> None:
 
 
 def remove(push_directory: Location, version: int) -> None:
-    """Remove a version whole: servers don't see it in part.
+    """Remove a version atomically for servers.
 
     Args:
         push_directory: where versions are pushed.
@@ -365,12 +366,12 @@ def remove(push_directory: Location, version: int) -> None:
 
 
 def prune(push_directory: Location, *, keep: int, protected: Collection[int] = ()) -> list[int]:
-    """Remove all but the newest versions, and what was rolled back or still waits for approval before them.
+    """Remove all versions except the newest, and older ones that were rolled back or wait for approval.
 
     Args:
-        push_directory: the directory.
-        keep: number of versions, at least 1: the newest is what servers serve.
-        protected: versions that are not removed whatever their number, since a server serves them.
+        push_directory: The directory.
+        keep: The number of versions to keep, at least 1, since servers serve the newest.
+        protected: Versions that are never removed, since a server serves them.
 
     Returns:
         The versions that were removed.
@@ -391,11 +392,11 @@ def prune(push_directory: Location, *, keep: int, protected: Collection[int] = (
 
 
 def roll_back(push_directory: Location, *, to: int) -> None:
-    """Make a version the newest that servers see: those above it are put out of their sight.
+    """Make a version the newest visible one: newer versions are hidden from servers.
 
     Args:
-        push_directory: the directory.
-        to: the version; one that was rolled back itself comes back.
+        push_directory: The directory.
+        to: The version; a hidden one becomes visible again.
 
     Raises:
         PushError: the directory cannot be written.
@@ -406,7 +407,7 @@ def roll_back(push_directory: Location, *, to: int) -> None:
             if to in rolled_back_versions(push_directory):
                 store.move(f"{_ROLLED_BACK}{to}", str(to))
             newer = [version for version in versions(push_directory) if version > to]
-            for version in newer:  # the newest last, so that no version between is served in the meantime
+            for version in newer:  # the newest last, so that no version in between is served meanwhile
                 store.move(str(version), f"{_ROLLED_BACK}{version}")
     except StorageError as error:
         raise PushError(f"Version {to} could not be brought back. {error} Then give the same command again.") from error

@@ -1,7 +1,7 @@
-"""A push that is verified: the server has the version, and answers with it as the Evaluator predicted offline.
+"""Verifies a push: the server has the version, and its answers match the Evaluator's offline predictions.
 
-Otherwise the version is withdrawn, if it is the server that says so, and the server is waited for until it is back on
-the version that it served before.
+Otherwise, if the server itself answered, the version is withdrawn, and we wait until the server is back on the version
+that it served before.
 """
 
 import time
@@ -26,15 +26,16 @@ REQUEST_SECONDS = 30.0
 RETRY_SECONDS = 2.0
 OPTIONS = ClientOptions(timeout_seconds=REQUEST_SECONDS, retry_seconds=RETRY_SECONDS)
 SETTLED_SECONDS = 3.0
-"""So long a version that the server could not load stays so before it counts: one that was taken away while it was
-being loaded, and is back, has its old error until the server looks at the folder again, each second by default."""
+"""Seconds for which a version must have failed to load before the failure counts: a version that was removed while
+loading and is back keeps its old error until the server polls the folder again, each second by default.
+"""
 
 Clients = dict[str, RestClient | GrpcClient]
-"""By the name of their protocol."""
+"""Clients by the name of their protocol."""
 
 
 def pushed_golden_rows(directory: Location, version: int) -> golden.GoldenRows | None:
-    """Return the golden rows that a version was pushed with; None: it has none.
+    """Return the golden rows of a pushed version, or None.
 
     Args:
         directory: where versions are pushed.
@@ -45,7 +46,7 @@ def pushed_golden_rows(directory: Location, version: int) -> golden.GoldenRows |
 
 
 class Verification:
-    """Of versions of one model, on the server that watches its push directory."""
+    """Verifies versions of one model on the server that watches its push directory."""
 
     def __init__(
         self,
@@ -55,13 +56,13 @@ class Verification:
         *,
         take_away: Callable[[Location, int], None] = push_directory.remove,
     ) -> None:
-        """Nothing is asked yet.
+        """Set up; the server is not contacted yet.
 
         Args:
-            endpoint: where the server is, and how long it may take.
-            model_name: by which it serves the model.
-            directory: that it watches.
-            take_away: takes a version that fails out of the directory.
+            endpoint: The address of the server, and its timeout.
+            model_name: The name of the model on the server.
+            directory: The directory that the server watches.
+            take_away: Removes a failed version from the directory.
         """
         self._take_away = take_away
         self._endpoint = endpoint
@@ -72,15 +73,15 @@ class Verification:
         """Wait until the version is available, and compare the server's answers to golden rows.
 
         Args:
-            version: a version in the push directory.
-            read_golden_rows: reads those that it must answer as offline.
+            version: A version in the push directory.
+            read_golden_rows: Reads the rows whose answers must match the offline predictions.
 
         Returns:
             The versions that the server has available.
 
         Raises:
-            PushError: the version is not served, or is served with other answers. It was withdrawn, unless it was
-                good before, or the server did not answer.
+            PushError: the version is not served, or its answers differ. It was withdrawn, unless it had been verified
+                before, or the server did not answer.
         """
         record = push_directory.read_record(self._directory, version)
         is_pending = record is not None and record.is_pending
@@ -90,7 +91,7 @@ class Verification:
                 served = {status.version for client in clients.values() for status in self._available(client)}
         except Exception as error:
             reason = str(error) if isinstance(error, KubetfxError) else f"{type(error).__name__}: {error}."
-            if not is_pending:  # it was pushed and good before; who can't be asked now is not to take it away
+            if not is_pending:  # it was verified before; a server that cannot be reached now must not withdraw it
                 raise PushError(
                     f"Version {version} could not be verified again: {reason} It was not withdrawn; "
                     "rolling back does that."
@@ -112,7 +113,7 @@ class Verification:
         """Wait until a version is the newest that the server has available.
 
         Args:
-            version: the version; None: until it has none.
+            version: The version; None: wait until it has none.
 
         Raises:
             KubetfxError: it cannot be reached, cannot load the version, or takes too long.
@@ -137,7 +138,7 @@ class Verification:
             return {status.version for client in clients.values() for status in self._available(client)}
 
     def _examine(self, clients: Clients, version: int, golden_rows: golden.GoldenRows) -> None:
-        """Raise an error unless the server has the version and answers with it as it must."""
+        """Raise an error unless the server has the version and its answers are right."""
         self._wait(clients, version)
         self._compare(clients, Target(self._model_name, version=version), golden_rows)
 
@@ -187,9 +188,7 @@ class Verification:
                 time.sleep(POLL_SECONDS)
 
     def _status_while_starting(self, client: RestClient | GrpcClient, *, end: float) -> list[VersionStatus]:
-        """Return the versions of a server that may be starting, or starting again; none of one that does not answer
-        yet.
-        """
+        """Return the versions of a server that may be starting or restarting; none if it does not answer yet."""
         try:
             return self._status(client)
         except RequestError as error:
@@ -203,14 +202,14 @@ class Verification:
             difference = golden_rows.difference(answers, tolerance=self._endpoint.tolerance)
             if difference:
                 raise PushError(
-                    f"over {protocol} the server answers otherwise than the Evaluator predicted offline. "
+                    f"over {protocol} the server's answers differ from the Evaluator's offline predictions. "
                     f"Received: {difference}. The preprocessing of the exported model is not that of training; or, if "
                     "the difference is one of rounding, raise serving.endpoint.tolerance."
                 )
             logging.info("%d golden rows over %s: as offline.", len(golden_rows.rows), protocol)
 
     def _withdraw(self, version: int) -> str:
-        """Remove a version and wait for the one before it; how that went, in words."""
+        """Withdraw a version, wait for the one before it, and describe the outcome."""
         self._take_away(self._directory, version)
         previous = max(push_directory.versions(self._directory), default=None)
         try:

@@ -1,4 +1,4 @@
-"""How a version is verified: by its number, or with labels."""
+"""Chooses how a version is verified: by its number, or with labels."""
 
 from collections.abc import Callable
 
@@ -21,15 +21,15 @@ def verification(
     """Make the verification that a config asks for.
 
     Args:
-        endpoint: where the server is.
-        model_name: by which it serves the model.
-        directory: that it watches.
-        canary: the label that a version gets; None: there are no labels.
-        by: who pushes or approves.
-        take_away: takes a version that fails out of the directory.
+        endpoint: The address of the server.
+        model_name: The name of the model on the server.
+        directory: The directory that the server watches.
+        canary: The label that a version gets; None without labels.
+        by: Who pushes or approves.
+        take_away: Removes a failed version from the directory.
 
     Returns:
-        The verification; nothing is asked yet.
+        The verification; the server is not contacted yet.
     """
     if canary is None:
         return Verification(endpoint, model_name, directory, take_away=take_away)

@@ -1,7 +1,7 @@
-"""How a model's version comes, moves and goes as a whole: on a disk by renames, in a bucket by its saved_model.pb.
+"""Adds, moves and removes versions atomically: on a disk by renames, in a bucket by saved_model.pb.
 
-A bucket has no rename. There a version counts as long as its saved_model.pb is there, which is written last and deleted
-first. What versions there are to be is components/push/push_directory.py's.
+A bucket has no rename. There a version exists as long as its saved_model.pb exists, which is written last and deleted
+first. components/push/push_directory.py decides which versions exist.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from kubetfx.errors import StorageError
 from kubetfx.storage import Location, ObjectInfo, ObjectPath
 
 STALE_SECONDS = 3_600
-"""Age from which a push is taken for broken off, and not for one that is going on."""
+"""Age from which a push counts as interrupted rather than in progress."""
 
 _ASIDE = ".pushing-"
 _REMOVING = ".removing-"
@@ -29,25 +29,25 @@ _UNFINISHED = ".unfinished-"
 
 
 class VersionStore(Protocol):
-    """Folders of SavedModels, each whole or not there."""
+    """Folders of SavedModels, each complete or absent."""
 
     def names(self) -> list[str]:
-        """Of the folders."""
+        """Return the names of the folders."""
 
     def has(self, name: str) -> bool:
-        """Return whether something of that name is in the way of a new folder.
+        """Return whether the name is taken.
 
         Args:
             name: The name of the folder.
         """
 
     def add(self, saved_model: Path, name: str, *, texts: Mapping[PurePath, str]) -> None:
-        """Copy a SavedModel, and write more files into the copy; nothing is there if that fails.
+        """Copy a SavedModel, and add files to the copy; nothing remains after a failure.
 
         Args:
-            saved_model: folder of the SavedModel.
+            saved_model: The folder of the SavedModel.
             name: The name of the new folder.
-            texts: content of the files by their path in the copy.
+            texts: The content of the added files, by their path in the copy.
 
         Raises:
             OSError: a disk is full, or cannot be read or written.
@@ -55,11 +55,11 @@ class VersionStore(Protocol):
         """
 
     def move(self, name: str, to: str) -> None:
-        """Give a folder another name, under which nothing was.
+        """Rename a folder to an unused name.
 
         Args:
             name: The name of the folder.
-            to: the other name.
+            to: The new name.
         """
 
     def remove(self, name: str) -> None:
@@ -70,7 +70,7 @@ class VersionStore(Protocol):
         """
 
     def rewrite(self, name: str, path: PurePath, text: str) -> None:
-        """Replace a file of a folder, at once or not at all.
+        """Replace a file of a folder atomically.
 
         Args:
             name: The name of the folder.
@@ -79,7 +79,7 @@ class VersionStore(Protocol):
         """
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keep others from adding and removing, as far as the store can."""
+        """Prevent others from adding and removing, as far as the store can."""
 
 
 def version_store(place: Location) -> VersionStore:
@@ -129,7 +129,7 @@ class _Disk:
 
     def remove(self, name: str) -> None:
         aside = self._folder / f"{_REMOVING}{name.lstrip('.')}"
-        with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
             (self._folder / name).rename(aside)
             shutil.rmtree(aside)
 
@@ -150,10 +150,10 @@ class _Disk:
 
 
 class _Bucket:
-    """A folder in a bucket. Nothing can be locked there.
+    """A folder in a bucket, without locks.
 
-    While objects of a folder come or go, an object beside it says so. That is how what was broken off is told from what
-    others keep here, and removed by a later `add`.
+    While objects of a folder are added or removed, a marker object beside it says so. The marker distinguishes
+    interrupted work, which a later `add` removes, from other objects that are kept here.
     """
 
     def __init__(self, folder: ObjectPath) -> None:
@@ -175,7 +175,7 @@ class _Bucket:
                         raise FileExistsError(errno.EEXIST, "another push took its place", str(target))
                     write()
             except (OSError, StorageError):
-                with contextlib.suppress(OSError, StorageError):  # if the store is out of reach, a later push does it
+                with contextlib.suppress(OSError, StorageError):  # if the store cannot be reached, a later push does it
                     if is_still_ours():
                         self.remove(name)
                 raise
@@ -202,7 +202,9 @@ class _Bucket:
 
     @contextlib.contextmanager
     def _unfinished(self, name: str) -> Iterator[Callable[[], bool]]:
-        """Leave a note while objects of a folder come or go, and after a failure; yields whether it is still there."""
+        """Keep a marker while objects of a folder are added or removed, and after a failure; yield whether it still
+        exists.
+        """
         note, token = self._folder / f"{_UNFINISHED}{name}", uuid.uuid4().bytes
 
         def is_still_ours() -> bool:
@@ -216,7 +218,7 @@ class _Bucket:
         note.unlink()
 
     def _finish_what_was_broken_off(self, name: str) -> None:
-        """Remove what is left of this name, and of others if it is old: those may be going on."""
+        """Remove the remains of this name, and of others if they are old: recent ones may be in progress."""
         by_folder = self._by_folder()
         whole = self._whole(by_folder)
         old_ns = time.time_ns() - STALE_SECONDS * 10**9
@@ -224,7 +226,7 @@ class _Bucket:
             other = info.path.name.removeprefix(_UNFINISHED)
             if other == info.path.name or (other != name and info.modified_ns > old_ns):
                 continue
-            if other in whole:  # all was done but this
+            if other in whole:  # everything else was done
                 info.path.unlink()
             else:
                 self.remove(other)
@@ -236,7 +238,7 @@ class _Bucket:
         return [name for name, place in places.items() if any(info.path == place for info in by_folder[name])]
 
     def _by_folder(self) -> dict[str, list[ObjectInfo]]:
-        """Return objects by the folder that they are in, at whatever depth; those in none under an empty name."""
+        """Return objects by their top folder; those outside folders have an empty name."""
         folders: dict[str, list[ObjectInfo]] = {}
         for info in self._folder.files():
             name, separator, _ = info.path.relative_to(self._folder).partition("/")
@@ -245,19 +247,19 @@ class _Bucket:
 
 
 def _writes(saved_model: Path, target: ObjectPath, texts: Mapping[PurePath, str]) -> Iterator[Callable[[], None]]:
-    """Yield what is to be written of a version, its saved_model.pb last."""
+    """Yield the files of a version, with saved_model.pb last."""
     for path in sorted(path for path in saved_model.rglob("*") if path.is_file()):
         relative = path.relative_to(saved_model)
         if relative != Path(SAVED_MODEL) and relative not in texts:
             yield functools.partial((target / relative).upload, path)
     for added, text in texts.items():
         yield functools.partial((target / added).write_text, text)
-    marker = (saved_model / SAVED_MODEL).read_bytes()  # whole, before any of it is written
+    marker = (saved_model / SAVED_MODEL).read_bytes()  # read completely before any of it is written
     yield functools.partial((target / SAVED_MODEL).write_bytes, marker)
 
 
 def _sync(folder: Path) -> None:
-    """Bring what was written to the disk, so that the rename doesn't outlive it in a crash."""
+    """Flush written files to the disk, so that a rename does not survive a crash without them."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The answer at the top of a report: what became of the run, why, and how to call the model."""
+"""The answer at the top of a report: the outcome of the run, the reason, and how to call the model."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,33 +18,33 @@ MISSED_NAMES = 4
 LOG_LINES = 15
 LOG_WIDTH = 300
 MAX_ARGUMENT_BYTES = 100_000
-"""Linux takes 131,072 for one argument."""
+"""Maximum length of one argument on Linux is 131,072."""
 READABLE_BYTES = 2_000
-"""A longer request would push everything else off the page: it is read from its file."""
+"""Maximum length of a request on the page; a longer one is read from its file."""
 """File of a pushed version with a request for its server."""
 _ALL = {1: "its threshold", 2: "both thresholds"}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is at the top of a report."""
+    """The top of a report."""
 
     kind: Literal["good", "bad", "warn"]
     title: str
     reasons: Sequence[str] = ()
     serve: str | None = None
-    """The command that serves what the run pushed; None where the config names a server that does."""
+    """The command that serves the pushed version; None if the config names a server."""
     call: str | None = None
-    """The command that asks the model there."""
+    """The command that calls the model there."""
     log_tail: str | None = None
 
 
 def answer(facts: Facts, record: RunRecord | None) -> Answer:
-    """Return what became of a run, and why.
+    """Return the outcome of a run, and the reason.
 
     Args:
-        facts: what it found.
-        record: how it went; None where nobody kept one.
+        facts: The facts.
+        record: The record of the run, or None.
     """
     if record and record.state in ("failed", "interrupted", "running", "stopped_by_anomalies"):
         return _broken_off(facts, record)
@@ -68,7 +68,7 @@ def answer(facts: Facts, record: RunRecord | None) -> Answer:
 
 
 def _of_a_part(facts: Facts) -> tuple[str, list[str]] | None:
-    """Return what a run was for that was to push nothing: folds, or a search."""
+    """Return the outcome of a run without a push: of folds, or a search."""
     nothing = "Nothing was pushed: this was a part of the pipeline."
     if facts.cross_validation and facts.cross_validation.metrics:
         found = facts.cross_validation
@@ -154,11 +154,11 @@ def _anomalies(facts: Facts) -> list[str]:
     found = (facts.data.anomalies if facts.data else None) or []
     stopping = [f"{one.column} ({one.split}): {one.problem}" for one in found if one.action == "stop"]
     more = f"And {len(stopping) - 5} more. " if len(stopping) > 5 else ""
-    return [*stopping[:5], f"{more}What to do about each stands below."] if stopping else []
+    return [*stopping[:5], f"{more}What to do about each is below."] if stopping else []
 
 
 def _error(record: RunRecord, tail: str | None) -> str:
-    """Return what the run ended with, without lines of the log that are shown beside it."""
+    """Return the error of the run, without lines of the log that are shown separately."""
     first, _, more = (record.error or "").partition("\n")
     is_shown = all(line.strip()[:LOG_WIDTH] in (tail or "") for line in more.splitlines())
     return first.removesuffix(" The end of its log:") if more and is_shown else record.error or ""
@@ -187,7 +187,7 @@ def _call(facts: Facts) -> str | None:
 
 
 def _serve(command: Sequence[str]) -> str | None:
-    """Return the command that serves what a `kubetfx run` pushed, with what that put over the config."""
+    """Return the command that serves the version that a `kubetfx run` pushed, with its overrides."""
     overrides: list[str] = []
     config = None
     words = iter(command)

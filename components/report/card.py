@@ -1,4 +1,4 @@
-"""The model card: what the config says about the model, and what was measured. As Markdown, and for the report.
+"""The model card: statements from the config, and measured facts. As Markdown, and for the report.
 
 After M. Mitchell et al., "Model Cards for Model Reporting", 2019.
 """
@@ -17,10 +17,10 @@ MISSING = "Not stated. It belongs in the config: card.{}."
 
 
 def sections(facts: Facts) -> list[tuple[str, list[Block]]]:
-    """Return headings, each with what stands under it.
+    """Return headings, each with its content.
 
     Args:
-        facts: what the run found.
+        facts: The facts of the run.
     """
     card = facts.settings.card
     found: list[tuple[str, list[Block]]] = [
@@ -44,7 +44,7 @@ def markdown(facts: Facts) -> str:
     """Return the card as Markdown.
 
     Args:
-        facts: what the run found.
+        facts: The facts of the run.
     """
     lines = [f"# Model card: {escaped(facts.settings.model_name)}", ""]
     for heading, blocks in sections(facts):
@@ -97,7 +97,7 @@ def _metrics(facts: Facts) -> Iterator[str]:
 
 
 def _measured_limits(facts: Facts) -> Iterator[Block]:
-    """Yield what the figures say about where the model is weak."""
+    """Yield weaknesses of the model according to the figures."""
     evaluation = facts.evaluation
     weak = [one for one in evaluation.slices if (one.behind or 0) > 0 and not one.is_small][:3] if evaluation else []
     if evaluation and weak:

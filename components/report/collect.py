@@ -1,6 +1,5 @@
-"""Collects the facts of a run from its artifacts, as far as there are any.
-
-A part that cannot be made is left out, with the reason: a report is no reason to fail a run whose model is served.
+"""Collects the facts of a run from its artifacts, as far as they exist. A part that cannot be made is omitted with the
+reason: a report must not fail a run whose model is served.
 """
 
 import functools
@@ -27,7 +26,7 @@ from kubetfx.components.tuning import tuning_results
 from kubetfx.models.features import TEXT, read_features, read_schema
 from kubetfx.provenance import read_origin
 
-if TYPE_CHECKING:  # what opens a report needs neither
+if TYPE_CHECKING:  # opening a report needs neither
     import pyarrow as pa
 
     from kubetfx.components.report.predictions import Predictions
@@ -39,7 +38,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Sources:
-    """Folders of a run's artifacts; None where the run did not come so far."""
+    """Folders of a run's artifacts; None if the run did not get that far."""
 
     statistics: Path | None = None
     schema: Path | None = None
@@ -49,7 +48,7 @@ class Sources:
     """Custom properties of the examples: span and fingerprint."""
     model: Path | None = None
     ask_model: bool = True
-    """Whether the model, if there is one, is asked for predictions."""
+    """Whether to predict with the model, if there is one."""
     evaluation: Path | None = None
     cross_validation: Path | None = None
     tuning: Path | None = None
@@ -118,7 +117,7 @@ class _Collector:
         )
 
     def _part(self, name: str, make: Callable[..., T], *arguments: Any) -> T | None:
-        """Return a part; None if what it is made from is not there, or if it cannot be made."""
+        """Return a part; None if its source is missing, or if it cannot be made."""
         if any(argument is None for argument in arguments):
             return None
         try:
@@ -206,7 +205,7 @@ class _Collector:
         return found, _Predicted(predictions, rows)
 
     def _positions(self) -> Mapping[str, Sequence[tuple[str, int]]] | None:
-        """Return which features a column becomes; None for a network of the user's own, of which that is not known."""
+        """Return the features of each column; None for the user's own network, for which they are unknown."""
         if self._settings.module or self._schema is None:
             return None
         from kubetfx.models.network import feature_positions
@@ -246,7 +245,7 @@ class _Collector:
 
 
 def _on_one_line(request: Path) -> str:
-    """JSON as text: NaN, which JSON lacks and TensorFlow Serving reads, would not come through another way."""
+    """Return JSON as one line of text, which preserves NaN: JSON lacks it, but TensorFlow Serving accepts it."""
     return json.dumps(json.loads(request.read_text(encoding="utf-8")), ensure_ascii=False)
 
 
@@ -305,7 +304,7 @@ def with_intervals(
 
 @dataclass(frozen=True)
 class _Predicted:
-    """Predictions for a sample, with the positions of each slice's rows among them."""
+    """Predictions for a sample, with the positions of each slice's rows."""
 
     predictions: "Predictions"
     rows_by_slice: Mapping[str, np.ndarray]

@@ -28,7 +28,7 @@ class Pair:
 
     @property
     def is_better(self) -> bool | None:
-        """Whether the second is better; None if they are equal, one is missing, or nobody can say."""
+        """Whether the second is better; None if they are equal, one is missing, or the direction is unknown."""
         return None if not self.difference or not self.judged else (self.difference < 0) == self.lower_is_better
 
 
@@ -64,7 +64,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two runs have in common, and what not."""
+    """A comparison of two runs."""
 
     first: Side
     second: Side
@@ -73,13 +73,14 @@ class Comparison:
     slices_by: str | None
     """The metric that the slices are compared by; None if the runs have no slices."""
     slices: list[Pair]
-    """The one that changed most for the worse first."""
+    """Slices, the one that worsened most first."""
     config: list[ConfigDifference]
 
     @property
     def has_other_data(self) -> bool:
-        """Whether the metrics are of other rows, so that a difference need not be the model's: by what is known of the
-        rows, since fingerprints hang on the time of the files.
+        """Whether the metrics are from different rows, so that a difference need not come from the model.
+
+        The facts about the rows decide, since fingerprints depend on the time of the files.
         """
         first, second = (side.facts.data if side.facts else None for side in (self.first, self.second))
         if first is None or second is None or first.sampled_rows != second.sampled_rows:
@@ -95,7 +96,7 @@ def _of_rows(data: Data) -> list[object]:
 
 
 def _are_alike(first: object, second: object) -> bool:
-    """Return whether they are equal but for the last digits of sums, which Beam takes in an order of its own."""
+    """Return whether they are equal except for the last digits of sums, whose order depends on Beam."""
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(_are_alike(first[key], second[key]) for key in first)
     if isinstance(first, list) and isinstance(second, list):

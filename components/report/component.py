@@ -1,4 +1,4 @@
-"""Report: what a run found, as facts, one HTML file, metrics for machines and a model card.
+"""Report: the result of a run as facts, one HTML file, metrics for programs and a model card.
 
 It comes after Pusher and never fails a run: a part that cannot be made is left out with its reason.
 """
@@ -106,7 +106,7 @@ def custom_properties(artifact: types.Artifact) -> dict[str, Any]:
 
 
 class Report(Component):
-    """What the run found, to look at."""
+    """The report of the run."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
     DRIVER_CLASS = Driver

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # it imports TFX
 BARS = 10
 """Bars of a histogram, as many as TFDV has."""
 WHOLE_BARS = 31
-"""Bars at most of a column of integers, one for each value: the days of a month."""
+"""Maximum number of bars of an integer column with one bar per value, such as the days of a month."""
 TOP_VALUES = 8
 """Bars of a column of text."""
 _ORDER = (TRAIN, VALIDATION, EVAL)
@@ -67,7 +67,7 @@ def _first_with(tag: str, schema: schema_pb2.Schema) -> str | None:
 
 
 def columns_of(schema: schema_pb2.Schema) -> list[Column]:
-    """Return what each column is used for, without its statistics.
+    """Return the role of each column, without its statistics.
 
     Args:
         schema: with what columns are used for.
@@ -109,11 +109,11 @@ def describe(
 
 
 def anomalies(folder: Path, config: ValidationConfig | None = None) -> list[AnomalyFact]:
-    """Return what ExampleValidator found, with what the config does about it and what a person can do.
+    """Return the anomalies of ExampleValidator, each with the configured action and a remedy.
 
     Args:
         folder: The folder of the anomalies artifact.
-        config: the `validation` section; None where nobody has judged them yet.
+        config: The `validation` section; None if they have not been judged yet.
     """
     from kubetfx.components.anomaly_gate import read_anomalies
 
@@ -243,17 +243,17 @@ def _edges(statistics: Sequence[Any]) -> list[float]:
 
 
 def _histogram(statistics: Any, edges: Sequence[float]) -> list[float]:
-    """Share of the values in each bar, as if those of a bucket were spread evenly over it."""
+    """Return the share of the values in each bar, assuming that values are spread evenly within a bucket."""
     mass = _spread(_comparable(statistics, edges), np.array(edges))
     total = mass.sum()
     return [round(float(value), 5) for value in (mass / total if total else mass)]
 
 
 def _comparable(statistics: Any, edges: Sequence[float]) -> Sequence[tuple[float, float, float]]:
-    """Return buckets of a number.
+    """Return the buckets of a number.
 
-    Those of integers in a narrow range are taken apart into values: where such a bucket begins and ends depends on the
-    range, and would make distributions differ that are the same.
+    For integers in a narrow range they are split into single values, since bucket boundaries depend on the range, and
+    would make equal distributions look different.
     """
     buckets = buckets_of(statistics)
     if statistics.type != statistics_pb2.FeatureNameStatistics.INT or not edges or edges[0] % 1 != 0.5:
@@ -316,10 +316,10 @@ def _shares_of(statistics: Any, values: Sequence[str]) -> list[float]:
 
 
 def _distance(ours: Any, theirs: Any, threshold: float) -> Distance | None:
-    """Return how far two columns are apart, by TFDV's measures; None where there is nothing to compare."""
+    """Return the distance of two columns, by TFDV's measures; None if there is nothing to compare."""
     if ours is None or theirs is None or ours.WhichOneof("stats") != theirs.WhichOneof("stats"):
         return None
-    if _is_date(ours) or _is_date(theirs):  # time moves on: the newest are always far from those before
+    if _is_date(ours) or _is_date(theirs):  # time moves on: the newest dates are always far from earlier ones
         return None
     if not _common(ours).num_non_missing or not _common(theirs).num_non_missing:
         return None
@@ -374,7 +374,7 @@ def _relative_entropy(part: np.ndarray, whole: np.ndarray) -> float:
 
 
 def label_noise(folder: Path) -> LabelNoise | None:
-    """Return how much of the label the features leave open; None where that was not looked for.
+    """Return how much of the label the features leave unexplained; None if this was not examined.
 
     Args:
         folder: The folder of the anomalies artifact.
@@ -384,7 +384,7 @@ def label_noise(folder: Path) -> LabelNoise | None:
 
 
 def texts(folder: Path) -> list[TextStatistics]:
-    """Return what is known of the texts of each column and split; nothing where there are none.
+    """Return the statistics of texts by column and split; empty without texts.
 
     Args:
         folder: The folder of the anomalies artifact.

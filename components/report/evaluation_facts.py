@@ -12,7 +12,7 @@ class Metric(Model):
     interval: Interval | None = None
     served: float | None = None
     simple: dict[str, float] = {}
-    """Of the baselines, `constant` and `linear`."""
+    """Values of the baselines, `constant` and `linear`."""
     lower_is_better: bool = False
     checks: list[Check] = []
 
@@ -24,10 +24,10 @@ class Slice(Model):
     rows: int
     metrics: dict[str, float]
     value: float | None = None
-    """Of the metric that slices are ranked by."""
+    """Value of the metric that ranks slices."""
     interval: Interval | None = None
     behind: float | None = None
-    """How much worse than the whole evaluation split; negative where it is better."""
+    """How much worse than the whole evaluation split; negative if better."""
     is_small: bool = False
     checks: list[Check] = []
 

@@ -1,10 +1,9 @@
-"""The figures of a run in files of their own, at a place that is the same for every run: for DVC, and for whoever draws
-them.
+"""Exports the figures of a run as files to a fixed place: for DVC, and for other tools.
 
-    metrics.json, report.html, model_card.md     as beside the report
-    curves.json                                  a row per epoch: loss, validation_loss, ...
-    classes.json                                 a row per class: name, precision, recall, f1, support
-    importance.json                              a row per column: column, importance
+metrics.json, report.html, model_card.md     as beside the report
+curves.json                                  a row per epoch: loss, validation_loss, ...
+classes.json                                 a row per class: name, precision, recall, f1, support
+importance.json                              a row per column: column, importance
 """
 
 import json
@@ -40,7 +39,7 @@ def export(config: PipelineConfig, record: RunRecord, folder: Path) -> list[Path
     run = run_folder(config.workspace_path, record.run_id)
     found = facts.read(run)
     if found is None:
-        raise UsageError(f"The run has no figures. Received: run {record.run_id}, {record.state}. Take another run.")
+        raise UsageError(f"The run has no report. Received: run {record.run_id}, {record.state}. Take another run.")
     metrics = json.loads((run / METRICS_FILE).read_text(encoding="utf-8"))
     history = found.training.history if found.training else {}
     tables = {

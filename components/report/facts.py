@@ -1,6 +1,7 @@
-"""Facts: what a report says, as data. Everything that is drawn or printed is made of these, and of nothing else.
+"""Facts: the content of a report as data.
 
-The modules beside this one make them out of artifacts; whoever renders them needs neither TensorFlow nor TFX.
+Everything that is drawn or printed is made only from these. Other modules of this folder make them from artifacts;
+rendering them needs neither TensorFlow nor TFX.
 """
 
 from pathlib import Path
@@ -28,7 +29,7 @@ Point = tuple[float, float]
 
 
 class Settings(Model):
-    """What of the config the report depends on."""
+    """The settings that the report depends on."""
 
     name: str
     model_name: str
@@ -43,7 +44,7 @@ class Settings(Model):
     rest: str | None = None
     """Address of the server that the config names."""
     cleaning: TextCleaningConfig | None = TextCleaningConfig()
-    """What is done to texts. None: a pretrained encoder reads them as they are."""
+    """Cleaning of texts. None: a pretrained encoder reads them unchanged."""
 
     @classmethod
     def of(cls, config: PipelineConfig) -> Self:
@@ -76,7 +77,7 @@ class Split(Model):
 
 
 class Distance(Model):
-    """How far two distributions of a column are apart, 0 to 1."""
+    """Distance between two distributions of a column, 0 to 1."""
 
     value: float
     threshold: float
@@ -84,7 +85,7 @@ class Distance(Model):
 
     @property
     def is_large(self) -> bool:
-        """Whether it is to be looked at."""
+        """Whether it is above the limit."""
         return self.value > self.threshold
 
 
@@ -109,19 +110,19 @@ class Column(Model):
     name: str
     type: str
     role: str | None = None
-    """`label`, `numeric`, `vocabulary`, `hashed` or `excluded`; None where the schema says nothing."""
+    """`label`, `numeric`, `vocabulary`, `hashed` or `excluded`; None if the schema does not say."""
     reason: str = ""
     distinct: int | None = None
     """Different values in the whole table."""
     edges: list[float] = []
     """Bounds of the bars of a histogram."""
     values: list[str] = []
-    """Values of the bars, where they are no histogram: the most frequent ones."""
+    """Values of the bars if they are not a histogram: the most frequent ones."""
     splits: dict[str, ColumnSplit] = {}
     skew: Distance | None = None
-    """Of the evaluation rows from the training rows."""
+    """Distance of the evaluation rows from the training rows."""
     drift: Distance | None = None
-    """Of the training rows from those of the previous run."""
+    """Distance of the training rows from those of the previous run."""
 
 
 class AnomalyFact(Model):
@@ -131,7 +132,7 @@ class AnomalyFact(Model):
     column: str
     problem: str
     action: Literal["stop", "warn", "ignore"] | None = None
-    """What the config does about it; None where nobody has judged it yet."""
+    """The configured action; None if it has not been judged yet."""
     remedy: str
 
 
@@ -142,7 +143,7 @@ class LabelNoise(Model):
     total_rows: int
     """That were looked at."""
     ceiling: float
-    """The best accuracy that a model can have because of them, or of numbers the best share of the variance."""
+    """The best accuracy that they allow or, for numbers, the best share of explained variance."""
 
 
 class Data(Model):
@@ -151,9 +152,9 @@ class Data(Model):
     rows: int
     splits: list[Split]
     sampled_rows: int | None = None
-    """Rows that the statistics are of, where they are not of all (data.statistics_rows)."""
+    """Number of rows in the statistics, if not all (data.statistics_rows)."""
     sample_weight: str | None = None
-    """The column that says how often metrics count a row. Here each counts once."""
+    """The column of row weights in metrics. Here each row counts once."""
     span: int | None = None
     fingerprint: str | None = None
     columns: list[Column]
@@ -165,7 +166,7 @@ class Data(Model):
     compared_with: str | None = None
     """The run whose data the drift is measured against."""
     not_compared_because: str | None = None
-    """Why there is none."""
+    """Why there is no previous run."""
     notes: list[str] = []
     """For images: which were left out, and which are copies."""
 
@@ -176,7 +177,7 @@ class Data(Model):
 
     @property
     def excluded(self) -> list[Column]:
-        """Columns that are no features."""
+        """Columns that are not features."""
         return [column for column in self.columns if column.role == "excluded"]
 
     @property
@@ -202,30 +203,30 @@ class Layer(Model):
 
 
 class ImageInput(Model):
-    """How images came to the training."""
+    """How images were fed to the training."""
 
     images_per_second: float
     wait_share: float
-    """Of the time of the training steps, in which they waited for images."""
+    """Share of the time of the training steps spent waiting for images."""
     decoded: str
     """When they were decoded."""
 
 
 class Choice(Model):
-    """What `model.kind: auto` took, and why."""
+    """The choice of `model.kind: auto`, and the reason."""
 
     kind: Literal["network", "trees", "average"]
     metric: str
     values: dict[str, float]
     """Of the metric on the validation rows, by kind."""
     trees_share: float
-    """Of the trees in the best average."""
+    """Weight of the trees in the best average."""
     rows: int
     """Rows of validation."""
 
     @property
     def words(self) -> str:
-        """What was taken, and by how much it is better than the others."""
+        """The chosen model, and by how much it is better than the others."""
         names = {"network": "network", "trees": "trees", "average": f"average with {self.trees_share:.0%} trees"}
         best = self.values[self.kind]
         others = [
@@ -240,7 +241,7 @@ class Choice(Model):
 
 
 class Ensemble(Model):
-    """What averaging networks of different seeds, or the models of folds, has gained."""
+    """The gain from averaging networks of different seeds, or the models of folds."""
 
     metric: str
     members: list[float]
@@ -250,11 +251,11 @@ class Ensemble(Model):
     rows: int
     """Rows of the split."""
     split: Literal["validation", "eval"] = "validation"
-    """On which it was measured: for folds `eval`, which is the one that none of them has seen."""
+    """The split of the measurement: for folds `eval`, which none of them has seen."""
 
     @property
     def words(self) -> str:
-        """How good the mean is, and its networks by themselves."""
+        """The quality of the mean, and of its networks."""
         alone = sum(self.members) / len(self.members)
         gain = f", {1 - self.value / alone:.1%} lower than theirs on average" if alone else ""
         of_folds = self.split == "eval"
@@ -270,7 +271,7 @@ class Ensemble(Model):
 
 
 class WarmStart(Model):
-    """What `training.warm_start` took over from the served model."""
+    """The weights that `training.warm_start` took over from the served model."""
 
     why: str = ""
     """Why nothing."""
@@ -278,11 +279,11 @@ class WarmStart(Model):
     started: int = 0
     """Weights, of the served model."""
     anew: dict[str, str] = {}
-    """Why others begin as they do without it, by name."""
+    """Why other weights begin with initial values, by name."""
 
     @property
     def words(self) -> str:
-        """From where it started, and what did not fit."""
+        """The source of the weights, and what did not fit."""
         if self.why:
             return f"Warm start: the network began with initial weights, since {self.why}."
         served = f"version {self.version}" if self.version is not None else "the served model"
@@ -297,11 +298,11 @@ class WarmStart(Model):
 
 
 class StoredWeights(Model):
-    """What `serving.weights` changed."""
+    """The effect of `serving.weights`."""
 
     kind: str
     why: str = ""
-    """Why they are as they were trained."""
+    """Why the weights are unchanged."""
     bytes: tuple[int, int] = (0, 0)
     """Of the weights, before and after."""
     rows: int = 0
@@ -326,14 +327,14 @@ class StoredWeights(Model):
 
 
 class Team(Model):
-    """Who trained together."""
+    """The processes of a distributed training."""
 
     strategy: str
     workers: int
     replicas: int
-    """Devices, of all workers."""
+    """Number of devices of all workers."""
     mean_staleness: float | None = None
-    """Commits of others between a worker's look at the weights and its own commit. Of parameter servers."""
+    """With parameter servers: commits of others between a worker's read of the weights and its own commit."""
     most_staleness: int | None = None
 
 
@@ -401,12 +402,12 @@ class Training(Model):
 
     @property
     def unit(self) -> str:
-        """What is counted as an epoch."""
+        """The unit of an epoch."""
         return "epoch" if self.kind == "network" else "round"
 
 
 class ClassQuality(Model):
-    """How a class is recognised."""
+    """Scores of a class."""
 
     name: str
     precision: float | None
@@ -441,7 +442,7 @@ class Importance(Model):
 
 
 class Mistake(Model):
-    """A picture that is taken for what it is not."""
+    """A misclassified picture."""
 
     picture: str
     """A small copy, as a data URI."""
@@ -490,7 +491,7 @@ class Quality(Model):
 
 
 class Push(Model):
-    """What became of the model."""
+    """The outcome of the push."""
 
     version: int | None = None
     """None: not pushed."""
@@ -504,7 +505,7 @@ class Push(Model):
 
 
 class Facts(Model):
-    """All that a report says. A part is None where the run did not come so far."""
+    """The content of a report. A part is None if the run did not get that far."""
 
     schema_version: Literal[1] = 1
     settings: Settings
@@ -526,7 +527,7 @@ def write(facts: Facts, folder: Path) -> None:
     """Write facts.json.
 
     Args:
-        facts: what the run found.
+        facts: The facts of the run.
         folder: to write it into.
     """
     (folder / FACTS).write_text(facts.model_dump_json(), encoding="utf-8")

@@ -225,7 +225,7 @@ def column_bars(column: Column, splits: Sequence[str]) -> Markup:
 
 
 def ends(column: Column) -> tuple[str, str]:
-    """Return what stands under the first and the last bar.
+    """Return the labels under the first and the last bar.
 
     Args:
         column: with `edges`.
@@ -250,7 +250,7 @@ RANGE_WIDTH = 150
 def interval(
     value: float | None, found: Interval | None, *, low: float, high: float, reference: float | None
 ) -> Markup:
-    """Return a value with its interval, and a line where the whole lies.
+    """Return a value with its interval, and a line for the whole.
 
     Args:
         value: None or NaN: nothing is drawn.

@@ -22,7 +22,7 @@ SLICES_SHOWN = 50
 
 
 def count(value: float) -> str:
-    """Return a number of rows, with a digit behind the point where weights make it a broken one.
+    """Return a number of rows, with a decimal if weights make it fractional.
 
     Args:
         value: 0 or more.
@@ -147,7 +147,7 @@ def role(name: str) -> str:
 
 
 def ceiling(noise: LabelNoise, task: Task) -> str:
-    """Say what rows that share all features and differ in the label mean for a model.
+    """Describe what rows with equal features and different labels mean for a model.
 
     Args:
         noise: how many such rows there are.
@@ -239,7 +239,7 @@ def distinct(column: Column) -> str:
 
 
 def ranked(columns: Sequence[Column], importances: Mapping[str, Importance]) -> list[Column]:
-    """Return the label, then what the model looks at most, then what is unusual, then the rest; each in its order.
+    """Return the label, then the most important columns, then unusual ones, then the rest, each in order.
 
     Args:
         columns: The columns of the data.
@@ -284,7 +284,7 @@ def value_bars(column: Column) -> list[ValueBar]:
 
 
 def _compared(column: Column) -> list[ColumnSplit]:
-    """Return the splits that are side by side."""
+    """Return the splits that are compared."""
     known = [column.splits[split] for split in (TRAIN, EVAL) if split in column.splits]
     return known or list(column.splits.values())
 

@@ -15,7 +15,7 @@ _STARTS_BLOCK = re.compile(r"(?:[-+=]|\d{1,9}[.)](?=\s|$))")
 
 
 def escaped(text: str) -> str:
-    """Return text in one line that Markdown takes for nothing else: a column may be named like a tag, a link or a list.
+    """Return text escaped for Markdown, in one line: a column may be named like a tag, a link or a list.
 
     Args:
         text: any.
@@ -26,7 +26,7 @@ def escaped(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Return text as it stands, between backticks that it does not hold itself.
+    """Return verbatim text between enough backticks.
 
     Args:
         text: any.
@@ -49,7 +49,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def examples(title: str, rows_by_split: Mapping[str, int | None], *, span: int | None) -> str:
-    """Return what an ExampleGen wrote.
+    """Return the output of an ExampleGen.
 
     Args:
         title: heading.
@@ -66,7 +66,7 @@ def examples(title: str, rows_by_split: Mapping[str, int | None], *, span: int |
 
 
 def images(report: Mapping[str, Any], splits: Sequence[str]) -> str:
-    """Return what was found in images: notes, images by class and split, and the broken files with their reasons.
+    """Return facts about images: notes, images by class and split, and the broken files with their reasons.
 
     Args:
         report: of the examples artifact (components/data/image_notes.py).
@@ -95,7 +95,7 @@ def decision(why: str, *, is_run: bool) -> str:
 
 
 def push(*, version: str | None, destination: str = "", takes_images: bool = False) -> str:
-    """Return what became of the model, and how to call it.
+    """Return the outcome of the push, and how to call the model.
 
     Args:
         version: that was pushed; None: none was.
@@ -120,7 +120,7 @@ def push(*, version: str | None, destination: str = "", takes_images: bool = Fal
 
 
 def artifacts(title: str, rows: Sequence[tuple[str, str, str]]) -> str:
-    """Return what a node wrote of which nothing more is known, as a table.
+    """Return the outputs of an unknown node as a table.
 
     Args:
         title: heading.

@@ -1,4 +1,4 @@
-"""Facts about the pictures that a classifier of images takes for what they are not."""
+"""Facts about the pictures that a classifier of images misclassifies."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ MAX_MISTAKES = 24
 EDGE = 128
 """Pixels of the longer edge of a picture in the report."""
 _LOSSLESS_EDGE = 48
-"""Pixels up to which a picture is kept as it is: compression would eat it up."""
+"""Pixels up to which a picture is kept as it is: compression would destroy it."""
 
 
 def describe(rows: pa.RecordBatch, predictions: Predictions, column: str) -> tuple[int, list[Mistake]]:

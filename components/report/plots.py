@@ -1,4 +1,4 @@
-"""Which figure a fact has, with the words that a screen reader says in its place. Drawn by figures.py."""
+"""Chooses the figure of each fact, with the words that a screen reader says instead. figures.py draws them."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,6 +1,6 @@
-"""What the exported model predicts for a sample of the evaluation split, in the session in which it is served.
+"""Predictions of the exported model for a sample of the evaluation split, in the same session as in serving.
 
-Also the permutation importance of its columns, which asks the model repeatedly.
+Also the permutation importance of its columns, which predicts repeatedly.
 """
 
 import math
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PREDICT_BATCH = 1_024
 PREDICT_SECONDS = 30.0
-"""Time after which no more rows are predicted: a network may be a large one."""
+"""Seconds after which no more rows are predicted, since a network may be large."""
 SHUFFLED_ROWS = 8_192
 """Rows of the shuffled copies that are predicted together."""
 IMPORTANCE_ROWS = 2_000

@@ -1,4 +1,4 @@
-"""The previous run: the newest one of the workspace that was finished with other data than this one."""
+"""The previous run: the newest finished run of the workspace with other data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +38,7 @@ def find(statistics: Path) -> Previous:
 
 
 def _is_same(folder: Path, other: Path) -> bool:
-    """Return whether two artifacts say the same: the cache is not asked after an upgrade, and the data is computed
-    again.
-    """
+    """Return whether two artifacts are equal: after an upgrade the data is computed again without the cache."""
     return folder == other or (bool(_contents(folder)) and _contents(folder) == _contents(other))
 
 

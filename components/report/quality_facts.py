@@ -1,7 +1,4 @@
-"""Facts about predictions: confusion, curves, calibration, residuals.
-
-Knows arrays and nothing of models.
-"""
+"""Facts about predictions: confusion, curves, calibration, residuals. It works on arrays and does not know models."""
 
 import math
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Renders facts: the whole report, and its parts one by one, each a self-contained HTML page.
+"""Renders facts: the whole report, and its parts, each as a self-contained HTML page.
 
-Everything that comes from data is escaped by Jinja2; no script, no request to anywhere.
+Jinja2 escapes everything that comes from data; pages have no scripts and send no requests.
 """
 
 import functools
@@ -37,9 +37,9 @@ def report(facts: Facts, record: RunRecord | None = None, *, history: Sequence[s
     """Return the whole report.
 
     Args:
-        facts: what the run found.
-        record: how the run went; None where nobody kept one.
-        history: what happened to the version that it pushed, a line each.
+        facts: The facts of the run.
+        record: The record of the run, or None.
+        history: The events of the pushed version, a line each.
     """
     importances = {one.column: one for one in facts.quality.importance} if facts.quality else {}
     has_slices = bool(facts.evaluation and facts.evaluation.slices)
@@ -141,7 +141,7 @@ def statistics_page(data: Data) -> str:
 
 
 def schema_page(columns: Sequence[Column]) -> str:
-    """Return a page that says what each column is used for, and why.
+    """Return a page with the role of each column, and the reason.
 
     Args:
         columns: The columns of the data.

@@ -1,7 +1,7 @@
 """The report of a run in its workspace: runs/RUN_ID, from the facts of the node Report and the record of the run.
 
-A run that did not reach that node has a report too: the facts are collected from what it left. The facts are kept
-beside the report, so that runs can be compared whose artifacts are gone.
+A run that did not reach that node has a report too: its facts are collected from the existing artifacts. The facts are
+    kept beside the report, so that runs can be compared after their artifacts are gone.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ def publish(
 
 
 def _history(config: PipelineConfig, record: RunRecord) -> list[str]:
-    """Return what happened to the version that a run pushed; nothing where the push directory cannot be read."""
+    """Return the events of the version that a run pushed; empty if the push directory cannot be read."""
     version = record.pushed_version or record.waiting_version
     if version is None:
         return []
@@ -74,7 +74,7 @@ def facts_of(config: PipelineConfig, record: RunRecord) -> facts.Facts | None:
 
 
 def sources_of(record: RunRecord, properties: Mapping[str, Any], *, ask_model: bool) -> Sources:
-    """Return where the artifacts of a run are, as far as it came.
+    """Return the folders of a run's artifacts, as far as it got.
 
     Args:
         record: how the run went.

@@ -1,9 +1,9 @@
-"""Facts about a model of texts: the words that speak for and against what it says of some texts, the key words of each
-class, and what cleaning does.
+"""Facts about a model of texts: the words that support or contradict its predictions for some texts, the key words of
+each class, and the effect of cleaning.
 
-A word's effect is what leaving it out changes (occlusion: M. Zeiler, R. Fergus, "Visualizing and Understanding
-Convolutional Networks", 2014), of the log-odds of a class or of the number that is predicted. The served model is asked
-with raw texts, so it holds for any encoder, and for a network of the user's own.
+A word's effect is the change when it is left out (occlusion: M. Zeiler, R. Fergus, "Visualizing and Understanding
+Convolutional Networks", 2014), of the log-odds of a class or of the number that is predicted. The served model predicts
+for raw texts, so this works for any encoder, and for the user's own network.
 """
 
 import re
@@ -57,7 +57,7 @@ _WORD = re.compile(
 
 Array = np.ndarray[Any, Any]
 Ask = Callable[[Sequence[str], Array], Array]
-"""Answers for texts instead of those of some rows."""
+"""Predictions for texts that replace those of some rows."""
 
 
 class Piece(Model):
@@ -65,26 +65,26 @@ class Piece(Model):
 
     text: str
     effect: float = 0.0
-    """Above 0 it speaks for what the model says, below against it."""
+    """Effect on the prediction: above 0 it supports the prediction, below 0 it contradicts it."""
     strength: float = 0.0
     """The same from -1 to 1, as it is coloured."""
 
 
 class TextExample(Model):
-    """A text, and what the model says of it."""
+    """A text, and the model's prediction."""
 
     pieces: list[Piece]
     is_cut: bool
     """Whether the text goes on."""
     said: str
-    """The class that the model names, or the number."""
+    """The predicted class or number."""
     truth: str
     score: float | None = None
     """The probability of the class."""
 
 
 class KeyWord(Model):
-    """A word that speaks for a class, or for a higher number."""
+    """A word that supports a class, or a higher number."""
 
     word: str
     effect: float
@@ -101,14 +101,14 @@ class ClassWords(Model):
 
 
 class CleanedText(Model):
-    """What cleaning makes of a text."""
+    """A text before and after cleaning."""
 
     before: str
     after: str
 
 
 class TextFacts(Model):
-    """What a model sees in the texts of a column."""
+    """Facts about a model and the texts of a column."""
 
     column: str
     is_classifier: bool
@@ -133,11 +133,11 @@ class Texts:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether the model says a class."""
+        """Whether the model predicts a class."""
         return bool(self.predictions.classes)
 
     def scores(self, outputs: Array, index: int) -> Array:
-        """Return what effects are measured on, (rows,): the log-odds of a class, or the number.
+        """Return the scores on which effects are measured, (rows,): the log-odds of a class, or the number.
 
         Args:
             outputs: The outputs of the model.
@@ -164,7 +164,7 @@ def describe(
     seed: int,
     cleaning: "TextCleaningConfig | None",
 ) -> TextFacts:
-    """Return what a model sees in the texts of a column.
+    """Return facts about a model and the texts of a column.
 
     Args:
         model: to ask.
@@ -213,9 +213,7 @@ def words_of(text: str) -> list[re.Match[str]]:
 
 
 def _chosen(found: Texts, drawn: np.random.Generator) -> tuple[list[int], list[int]]:
-    """Return rows that are taken for what they are not, the most certain first; and some of the others, of all
-    classes.
-    """
+    """Return misclassified rows, the most certain first; and some of the others, of all classes."""
     labels, outputs = found.predictions.labels, found.predictions.outputs
     has_words = np.array([bool(words_of(text)) for text in found.texts], bool)
     if not found.is_classifier:
@@ -267,7 +265,7 @@ def _shortened(text: str) -> str:
 
 
 def _key_words(found: Texts, drawn: np.random.Generator) -> Iterator[ClassWords]:
-    """For the classes with the most rows: words that go with what the model says, and whose absence changes it most."""
+    """Return, for the largest classes, words that go with the prediction and whose absence changes it most."""
     rows_by_word = _rows_by_word(found.texts[:MAX_TEXTS])
     classes = found.predictions.classes
     counts = np.bincount(found.predictions.labels, minlength=len(classes)) if classes else np.zeros(0)
@@ -304,7 +302,7 @@ def _candidates(rows_by_word: Mapping[str, Array], scores: Array) -> dict[str, A
 def _effects(
     found: Texts, candidates: Mapping[str, Array], scores: Array, drawn: np.random.Generator, *, index: int, sign: int
 ) -> dict[str, float]:
-    """Return what leaving a word out of texts that have it lowers the score by, on average."""
+    """Return by how much the score falls on average when a word is left out."""
     changed, positions, owners = [], [], []
     for word, rows in candidates.items():
         for position in drawn.permutation(rows)[:TEXTS_OF_WORD].tolist():
@@ -331,7 +329,7 @@ def _without(text: str, left_out: str) -> str:
 
 
 def _cleaned(texts: Sequence[str], cleaning: "TextCleaningConfig") -> list[CleanedText]:
-    """Short texts of which cleaning changes more than case and spaces, the most changed first."""
+    """Return short texts in which cleaning changes more than case and spaces, the most changed first."""
     import tensorflow as tf
 
     from kubetfx.models.columns.text.cleaning import clean

@@ -1,4 +1,4 @@
-"""Facts about the training: history.json of the Trainer, and what its curves say."""
+"""Facts about the training: history.json of the Trainer, and a diagnosis of its curves."""
 
 import json
 import math
@@ -48,7 +48,7 @@ def _diagnosed(training: Training) -> Training:
 
 
 def cut_short(training: Training) -> str | None:
-    """Say that the number of epochs ended a training, where early stopping was to end it.
+    """Explain that a training ended by the number of epochs rather than by early stopping.
 
     Args:
         training: with its history.
@@ -66,7 +66,7 @@ def cut_short(training: Training) -> str | None:
 
 
 def diagnose(training: Training) -> str:
-    """Return what the curves of the loss say about over- and underfitting, in a sentence.
+    """Return a diagnosis of the loss curves, over- or underfitting, as a sentence.
 
     Args:
         training: with its history.

@@ -1,6 +1,6 @@
-"""Facts about the evaluation: the metrics with their thresholds, and the slices by how far they fall behind.
+"""Facts about the evaluation: the metrics with their thresholds, and the slices, the weakest first.
 
-Reads the evaluation.json that the Evaluator leaves beside TFMA's files, so TFMA is not imported.
+It reads the evaluation.json that the Evaluator writes beside TFMA's files, so that TFMA is not imported.
 """
 
 from collections.abc import Mapping

@@ -29,14 +29,14 @@ RUN_TAG = "kubetfx.run_id"
 
 
 class NotReachedError(Exception):
-    """The server cannot be reached, or has a fault: what waits is sent later."""
+    """The server cannot be reached or has an internal error: waiting runs are sent later."""
 
 
 def main() -> int:
-    """Send what there is, the oldest first.
+    """Send waiting runs, the oldest first.
 
     Returns:
-        0: everything was sent, or another sender is at it; 1: something was not.
+        0 if everything was sent, or another sender is running; 1 otherwise.
     """
     folder = Path(sys.argv[1])
     found: dict[str, Any] = {"sent": [], "refused": [], "error": None}
@@ -78,7 +78,7 @@ def _send_all(folder: Path, found: dict[str, Any]) -> None:
             except Exception as error:
                 if _is_fault_of_server(error):
                     raise NotReachedError(_in_words(error)) from error
-                refused.add(path)  # the others are not to wait for it
+                refused.add(path)  # the others must not wait for it
                 found["refused"].append({"run_id": path.name, "reason": _in_words(error)})
                 continue
             found["sent"].append({"run_id": path.name, "url": address})
@@ -86,7 +86,7 @@ def _send_all(folder: Path, found: dict[str, Any]) -> None:
 
 
 def _take_credentials_out(url: str) -> str:
-    """MLflow takes them from the environment; in a URL they would be in its errors."""
+    """Move credentials from the URL to MLflow's environment variables; in a URL they would appear in its errors."""
     parts = urlsplit(url)
     if parts.username:
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
@@ -103,7 +103,7 @@ def _probe(url: str) -> str:
     except urllib.error.HTTPError as error:
         if error.code >= 500:
             raise NotReachedError(f"it answered {error.code} {error.reason}") from None
-        return ""  # it asks who we are first, or is older than this page
+        return ""  # it requires authentication first, or is older than this page
     except (OSError, ValueError) as error:
         raise NotReachedError(f"it did not answer: {getattr(error, 'reason', error)}") from None
 
@@ -127,7 +127,7 @@ def _import(url: str) -> Any:
 
 
 class _Sending:
-    """Of one run."""
+    """The sending of one run."""
 
     def __init__(self, mlflow: Any, url: str, version: str, path: Path) -> None:
         self._mlflow = mlflow
@@ -140,7 +140,7 @@ class _Sending:
         self._client = mlflow.MlflowClient()
 
     def send(self) -> str:
-        """Send what is missing; the address of the run's page."""
+        """Send what is missing, and return the address of the run's page."""
         experiment = self._experiment()
         run_id = self._run(experiment)
         steps = {
@@ -250,7 +250,7 @@ class _Sending:
 
 
 def _is_fault_of_server(error: Exception) -> bool:
-    """Return whether it may be gone by itself: no answer, or 5xx."""
+    """Return whether the error may be temporary: no answer, or 5xx."""
     code = getattr(error, "get_http_status_code", lambda: None)()
     if type(error).__name__ == "RestException" or hasattr(error, "error_code"):
         return code is None or code >= 500 or code == 429
@@ -263,7 +263,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _remove(path: Path) -> None:
-    """Out of sight first: half of a run is not to be sent again."""
+    """Rename a run before removing it, so that half of a run is never sent again."""
     aside = path.with_name(f".{path.name}.sent")
     path.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)

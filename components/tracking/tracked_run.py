@@ -1,4 +1,4 @@
-"""What is sent of a run, as a folder that is whole by itself: artifacts of the run may be gone when it is sent."""
+"""The part of a run that is sent, as a self-contained folder: artifacts of the run may be gone when it is sent."""
 
 import json
 import math
@@ -196,7 +196,7 @@ def _metric(key: str, value: float, at: int, *, step: int = 0) -> Iterator[dict[
 
 
 def _model(saved_model: Path) -> dict[str, Any]:
-    """Return what MLflow is to know of a model: its columns, and what loads it."""
+    """Return the facts about a model for MLflow: its columns, and its loader."""
     facts = read_facts(saved_model)
     tensorflow = f"tensorflow=={library_version('tensorflow')}"
     requirements = [tensorflow, *(f"{name}=={library_version(name)}" for name in ("numpy", "pandas"))]
@@ -214,7 +214,7 @@ def _type(facts: ModelFacts, name: str) -> str:
         return "binary"
     if facts.columns.get(name) == "string" and name not in facts.separators:
         return "string"
-    return "any"  # MLflow takes no whole number for one with a fraction, and none that is missing for a whole one
+    return "any"  # MLflow accepts neither a whole number for a fractional one, nor a missing value for a whole one
 
 
 def _outputs(facts: ModelFacts) -> list[dict[str, Any]]:

@@ -25,14 +25,14 @@ _LONGEST_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class Sending:
-    """What became of the runs that waited."""
+    """The outcome for waiting runs."""
 
     sent: dict[str, str]
     """Address of the page of each run that was sent."""
     waiting: tuple[str, ...]
     """Ids of those that wait."""
     problem: str | None
-    """Why, in words; None: all were sent, or are being sent."""
+    """The reason, in words; None: all were sent, or are being sent."""
 
     def __str__(self) -> str:
         """In a sentence."""
@@ -46,7 +46,7 @@ class Sending:
 
 
 def send(folder: Path, tracking: TrackingConfig, *, wait_seconds: float | None = None) -> Sending:
-    """Send what waits, in a process of its own, which goes on after this one.
+    """Send waiting runs in a separate process, which outlives this one.
 
     Args:
         folder: where runs wait.
@@ -54,7 +54,7 @@ def send(folder: Path, tracking: TrackingConfig, *, wait_seconds: float | None =
         wait_seconds: time to wait for the process. Default: until it ends.
 
     Returns:
-        What became of them.
+        The outcome.
     """
     if not sender.waiting(folder):
         return Sending({}, (), None)

@@ -1,4 +1,4 @@
-"""The analyses that trials are trained on: that of Transform, and one for each other way to make features."""
+"""The analyses for trials: that of Transform, and one for each other choice of features."""
 
 import functools
 import importlib
@@ -26,7 +26,7 @@ from kubetfx.models.features import read_features, read_schema
 
 @dataclass(frozen=True)
 class Analysis:
-    """What features are made by."""
+    """The schema and graph that make features."""
 
     schema_path: str
     transform_graph_path: str
@@ -34,7 +34,7 @@ class Analysis:
 
 @dataclass(frozen=True)
 class AnalysisSources:
-    """What an analysis is made from."""
+    """The sources of an analysis."""
 
     given: Analysis
     """That of the Transform, with the features of the config."""
@@ -62,13 +62,13 @@ class Analyses:
         self._made = {_key(sources.custom_config["features"]): sources.given}
 
     def of(self, features: Mapping[str, Any]) -> Analysis:
-        """Return the analysis for a way to make features.
+        """Return the analysis for a choice of features.
 
         Args:
             features: that section of the config.
 
         Raises:
-            TrainingError: the preprocessing_fn is one that tf.Transform alone can analyze.
+            TrainingError: only tf.Transform can analyze the preprocessing_fn.
         """
         key = _key(features)
         if key not in self._made:
@@ -99,9 +99,7 @@ class Analyses:
         return Analysis(str(schema_path), str(output / "graph"))
 
     def _schema(self, features: Mapping[str, Any]) -> str:
-        """Return the schema with the roles that columns have by other settings; as it is where no role depends on
-        them.
-        """
+        """Return the schema with the roles under other settings; unchanged if no role depends on them."""
         sources = self._sources
         text = Path(sources.given.schema_path).read_text(encoding="utf-8")
         before = sources.custom_config["features"]

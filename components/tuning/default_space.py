@@ -1,5 +1,5 @@
-"""The space of a search that names none: what matters most for the kind of the model, around the values of the config,
-as far as the data has a use for it.
+"""The default search space: the most important settings for the kind of the model, around the values of the config, as
+far as they apply to the data.
 """
 
 from kubetfx.config.model_section import ModelConfig
@@ -8,7 +8,7 @@ from kubetfx.config.tuning_section import Interval, Values
 from kubetfx.models.features import Features
 
 _FEW_ROWS = 10_000
-"""Training rows up to which wide networks and many leaves learn by heart."""
+"""Number of training rows up to which wide networks and many leaves overfit."""
 _WIDTHS = ((32,), (64, 32), (128, 64), (256, 128))
 _MORE_WIDTHS = ((512, 256), (256, 256, 128))
 _CATEGORIES = frozenset({"vocabulary", "hashed"})
@@ -51,12 +51,12 @@ def _of_networks(training: TrainingConfig, features: Features, *, num_rows: int)
 
 
 def _around(rate: float) -> Interval:
-    """Rates up to five times lower and higher than the config's."""
+    """Return rates up to five times lower and higher than the config's."""
     return Interval(log=(rate / 5, rate * 5))
 
 
 def _sizes_around(batch_size: int) -> tuple[int, ...]:
-    """Half and twice the config's: much smaller batches take much longer."""
+    """Return half and twice the config's size: much smaller batches take much longer."""
     return tuple(sorted({max(batch_size // 2, 1), batch_size, 2 * batch_size}))
 
 

@@ -44,7 +44,7 @@ class SearchSpace:
         return {key: self._as_set(key, value) for key, value in parameters.items()}
 
     def _as_set(self, key: str, value: Any) -> Any:
-        """Return a value as it is trained with, and written down: nobody needs more digits of a number than these."""
+        """Return a value as used in training and output, rounded to significant digits."""
         if isinstance(self.search[key], Interval):
             return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
         return decoded(value, key)
@@ -59,7 +59,8 @@ class SearchSpace:
         return trial.suggest_float(key, low, high, step=step, log=is_log)
 
     def hyperparameters(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what TFX's Tuner writes, and its Trainer reads: the config of KerasTuner's HyperParameters.
+        """Return the best settings as a config of KerasTuner's HyperParameters, which TFX's Tuner writes and its
+        Trainer reads.
 
         Args:
             settings: the best ones, by dotted key.
@@ -96,7 +97,7 @@ def _choices(values: tuple[Any, ...]) -> list[Scalar]:
 
 
 def _of_one_type(choices: list[Scalar]) -> list[Scalar]:
-    """KerasTuner takes no mixtures."""
+    """Convert values to one type, since KerasTuner does not accept mixtures."""
     kinds = {type(choice) for choice in choices}
     if len(kinds) == 1:
         return choices

@@ -1,7 +1,7 @@
-"""The study of a search: which trials there are, how many are left, and which is the best.
+"""The study of a search: its trials, the remaining budget, and the best trial.
 
-Optuna draws settings, prunes and keeps trials. Here is what it leaves open: a budget that several processes keep to
-exactly, and trials of processes that were killed, which are run again.
+Optuna draws settings, prunes, and stores trials. This module adds an exact budget across several processes, and
+restarts of trials whose process was killed.
 """
 
 import math
@@ -31,21 +31,21 @@ ERROR = "error"
 _SEARCH = "search"
 """Attribute of the study: the digest of what is searched, and with what."""
 _RETRIES = 2
-"""Times that settings are tried again whose process was killed: they may be what kills it."""
+"""Number of retries of settings whose process was killed, since the settings may be the cause."""
 _REDUCTION = 3
-"""Of the trials that come to a rung of Hyperband, one of so many goes on."""
+"""Of the trials at a rung of Hyperband, one of this many continues."""
 _RUNGS = 2
 """Rungs of Hyperband before the last epoch."""
 _POLL_SECONDS = 1.0
 
 
-class FailedTrial(Exception):  # noqa: N818 - it is no fault of the search
+class FailedTrial(Exception):  # noqa: N818 - not an error of the search
     """The training of a trial failed; the search goes on."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search is: the same in all of its processes."""
+    """The definition of a search, the same in all of its processes."""
 
     name: str
     """Of the study."""
@@ -77,7 +77,7 @@ class Plan:
         return max((self.max_resource or 1) // _REDUCTION**_RUNGS, 1)
 
     def pruner(self) -> optuna.pruners.BasePruner:
-        """Optuna's, which is asked at the rungs."""
+        """Optuna's pruner, which is consulted at the rungs."""
         if self.max_resource is None:
             return optuna.pruners.NopPruner()
         return optuna.pruners.HyperbandPruner(
@@ -85,10 +85,10 @@ class Plan:
         )
 
     def sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        """Return Optuna's.
+        """Return Optuna's sampler.
 
         Args:
-            seed: another one in each process, and after each start.
+            seed: A different seed in each process, and after each start.
         """
         if self.tuning.sampler == "random":
             return optuna.samplers.RandomSampler(seed)
@@ -105,7 +105,7 @@ class Search:
     """A study that is open in this process."""
 
     def __init__(self, plan: Plan, *, index: int = 0) -> None:
-        """Open it, or begin it.
+        """Open or create the study.
 
         Args:
             plan: The plan of the search.
@@ -150,7 +150,7 @@ class Search:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """Those that count: without the ones that others have the settings of, or that began when there were enough."""
+        """The trials that count: not those whose settings were retried, or that began when there were enough."""
         found = self.study.get_trials(deepcopy=False)
         replaced = {one.user_attrs[RETRY_OF] for one in found if RETRY_OF in one.user_attrs}
         return [one for one in found if one.number not in replaced and SURPLUS not in one.user_attrs]
@@ -228,9 +228,7 @@ class Search:
         return sum(one.state != TrialState.WAITING for one in self.trials)
 
     def _is_surplus(self, number: int) -> bool:
-        """Return whether the trials that began before one of them were enough: two processes may begin one each at
-        once.
-        """
+        """Return whether enough trials began before this one: two processes may begin one at the same time."""
         before = [one for one in self.trials if one.number < number and one.state != TrialState.WAITING]
         return len(before) >= self.plan.tuning.most_trials
 
@@ -238,7 +236,7 @@ class Search:
         return self.plan.tuning.storage is not None and any(one.state == TrialState.RUNNING for one in self.trials)
 
     def is_of_config(self, number: int) -> bool:
-        """Return whether a trial is to have the settings of the config: the first one, or the same once more.
+        """Return whether a trial uses the settings of the config: the first one, or its retry.
 
         Args:
             number: The number of the trial.
@@ -252,7 +250,7 @@ class Search:
         return number
 
     def retry(self, number: int) -> None:
-        """Have the settings of a trial tried again whose process ended in the midst of it.
+        """Retry the settings of a trial whose process ended during the trial.
 
         Args:
             number: The number of the trial.
@@ -270,10 +268,10 @@ class Search:
         return tries
 
     def retry_killed(self, numbers: Sequence[int] | None = None) -> None:
-        """Have trials tried again whose processes are gone.
+        """Retry trials whose processes are gone.
 
         Args:
-            numbers: of the trials; None: all that seem to run. Nobody else may be at the study then.
+            numbers: The numbers of the trials; None: all that seem to be running, if nobody else uses the study.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if numbers is None or trial.number in numbers:
@@ -282,14 +280,14 @@ class Search:
                 self.retry(trial.number)
 
     def _fail_stale(self) -> None:
-        """Have trials tried again of processes that no longer tell a database that they live."""
+        """Retry trials of processes whose heartbeats in a database have stopped."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(self.study)
 
 
 def named(plan: Plan) -> Plan:
-    """Return a plan whose study has the name of the config, or one of its own.
+    """Return a plan whose study has the configured name, or a derived one.
 
     Args:
         plan: with the name of the pipeline.

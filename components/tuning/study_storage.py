@@ -1,4 +1,4 @@
-"""Where the trials of a search are kept: a file of the workspace, or a database that several machines reach."""
+"""The storage of a search's trials: a file in the workspace, or a database shared by several machines."""
 
 import functools
 import threading
@@ -22,11 +22,11 @@ from kubetfx.config.tuning_section import DRIVERS, TuningConfig
 from kubetfx.errors import StorageError
 
 HEARTBEAT_SECONDS = 5
-"""How often a process tells a database that it lives. After three times as long without, its trial is run again."""
+"""Interval of a process's heartbeat in a database. After three intervals without one, its trial is run again."""
 _WAIT_SECONDS = 1.0
 _CONNECT_SECONDS = 10
 _GONE = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.PendingRollbackError)
-"""What a question ends with when the server goes; the last where Optuna asks once more in the same transaction."""
+"""Errors of a query when the server disappears; the last one if Optuna queries again in the same transaction."""
 
 
 def open_storage(tuning: TuningConfig, journal: Path, *, on_stale: Callable[[Study, FrozenTrial], None]) -> BaseStorage:
@@ -62,12 +62,12 @@ def open_storage(tuning: TuningConfig, journal: Path, *, on_stale: Callable[[Stu
     except sqlalchemy.exc.SQLAlchemyError as error:
         raise StorageError(
             f"tuning.storage cannot be used. Received: {without_secrets(tuning.storage)}, which says: {_said(error)}. "
-            "See whether the server runs, whether it has this database, and whether the user may write to it."
+            "Check that the server is running, that it has this database, and that the user may write to it."
         ) from None
 
 
 def without_secrets(url: str) -> str:
-    """Return a URL as people may read it: without the password.
+    """Return a URL without its password.
 
     Args:
         url: The url of a database.
@@ -77,7 +77,7 @@ def without_secrets(url: str) -> str:
 
 
 class PatientStorage(RDBStorage):
-    """Optuna's storage in a database; what it is asked for waits until a server that is gone is back."""
+    """Optuna's storage in a database; queries wait until a lost server is back."""
 
     def __init__(self, url: str, tuning: TuningConfig, **options: Any) -> None:
         """Connect.
@@ -89,16 +89,16 @@ class PatientStorage(RDBStorage):
         """
         self._tuning = tuning
         self._asked = threading.local()
-        """Whether a thread is in the midst of what it asked for: one question may be made of several."""
+        """Whether a thread is within a query, which may consist of several."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             super().__init__(url, **options)
 
     def ask(self, question: Callable[[], Any]) -> Any:
-        """Ask until there is an answer.
+        """Repeat a query until there is an answer.
 
         Args:
-            question: asks once.
+            question: Queries once.
 
         Returns:
             The answer.

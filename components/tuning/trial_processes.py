@@ -1,6 +1,6 @@
-"""Trials side by side: processes of this machine, each with its share of the cores, that pull trials from one study.
+"""Runs trials in parallel: processes on this machine, each with its share of the cores, pull trials from one study.
 
-A process that is killed is started again, and so is the trial that it was at.
+A killed process is restarted, and its trial is run again.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ MODULE = "kubetfx.components.tuning.tuning_process"
 JOB = "job.pickle"
 _POLL_SECONDS = 0.5
 _IDLE_DEATHS = 3
-"""Deaths of processes without a trial in them, one after the other, after which there is no use in starting more."""
+"""Number of consecutive processes that died without a trial after which no more are started."""
 
 
 def run_side_by_side(
@@ -75,7 +75,7 @@ def run_side_by_side(
 
 
 def _retry(search: Search, index: int) -> bool:
-    """Have the trial of a process that died run again; whether there was one."""
+    """Retry the trial of a process that died, and return whether there was one."""
     running = [one.number for one in search.trials if one.state == TrialState.RUNNING]
     own = [one.number for one in search.trials if one.number in running and one.user_attrs.get(PROCESS) == index]
     search.retry_killed(own)

@@ -32,7 +32,7 @@ PROCESS = "process"
 
 @dataclass(frozen=True)
 class Workplace:
-    """What trials need besides the plan of their search."""
+    """The inputs of trials besides the plan of their search."""
 
     job: TrainingJob
     """As for the Trainer, with the settings of the config."""
@@ -127,15 +127,15 @@ class Trials:
     def _sections(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return the custom config of the Trainer with other settings.
 
-        A trial is trained by one process, whole or again.
+        One process trains a trial; it is repeated as a whole if killed.
         """
         fixed = {"training.distribution": None, "training.checkpoint_directory": None}
         return with_settings(self._job.custom_config, {**settings, **fixed})
 
     def _rows_of(self, work: Work) -> tuple[Rows, Rows]:
-        """Return the rows of both splits, which the next trials with the same features have at once."""
+        """Return the rows of both splits, which are kept for the next trials with the same features."""
         if self._rows is None or self._rows[0] != work.rows_key:
-            self._rows = None  # there may be no memory for two
+            self._rows = None  # there may not be enough memory for two
             self._rows = (work.rows_key, load(work))
         return self._rows[1]
 
@@ -155,7 +155,7 @@ class Trials:
 
 
 class TrialWatch:
-    """Tells Optuna the metric at the rungs, and ends a trial that is behind, or for which there is no time."""
+    """Reports the metric to Optuna at the rungs, and ends a trial that is behind or out of time."""
 
     def __init__(self, search: Search, trial: optuna.Trial, *, is_of_config: bool) -> None:
         """Find out at which epochs or rounds there is something to tell.

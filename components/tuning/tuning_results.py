@@ -1,4 +1,4 @@
-"""What a search found: every trial, the best, and how much each setting matters. Read by the report."""
+"""The results of a search: every trial, the best, and the importance of each setting. The report reads them."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from kubetfx.config.metric_catalogue import Better
 from kubetfx.storage import write_text
 
 LATEST = "latest.json"
-"""What the last search has found so far, beside its study."""
+"""File with the results of the last search so far, beside its study."""
 
 _FEWEST = 8
-"""Trials without which nobody can tell how much a setting matters."""
+"""Minimum number of trials to estimate the importance of settings."""
 
 State = Literal["complete", "pruned", "failed", "running"]
 
@@ -40,7 +40,7 @@ class TrialResult(BaseModel):
 
 
 class TuningResults(BaseModel):
-    """A search, as far as it has come."""
+    """The results of a search so far."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -77,7 +77,7 @@ class TuningResults(BaseModel):
         return sorted(done, key=lambda one: (sign * (one.value or 0), one.number))
 
     def count(self, state: State) -> int:
-        """Return how many trials ended so.
+        """Return the number of trials in a state.
 
         Args:
             state: in which they are.
@@ -86,7 +86,7 @@ class TuningResults(BaseModel):
 
 
 def describe(search: Any, own_settings: dict[str, Any]) -> TuningResults:
-    """Return what a search has found so far.
+    """Return the results of a search so far.
 
     Args:
         search: the study, see components/tuning/study.py.
@@ -138,7 +138,7 @@ def _number(value: float | None) -> float | None:
 
 
 def _importance(search: Any) -> dict[str, float]:
-    """By PED-ANOVA, which needs no forest of its own. Empty where the trials are too few to tell."""
+    """Return importances by PED-ANOVA, which needs no forest. Empty with too few trials."""
     import optuna
 
     values = [one.value for one in search.finished if one.value is not None]
@@ -166,7 +166,7 @@ def latest_path(tuner_folder: Path) -> Path:
 
 
 def write(results: TuningResults, folder: Path) -> None:
-    """Write what a search found, beside the rows that TFX's Tuner writes.
+    """Write the results of a search beside the rows that TFX's Tuner writes.
 
     Args:
         results: The results of the search.
@@ -178,7 +178,7 @@ def write(results: TuningResults, folder: Path) -> None:
 
 
 def read(folder: Path) -> TuningResults | None:
-    """Return what a search found; None where it left nothing.
+    """Return the results of a search; None without results.
 
     Args:
         folder: The folder of its artifact.

@@ -703,7 +703,7 @@ def test_a_share_that_differs_beyond_chance_is_said(tmp_path):
     notes = table_profile.read(tmp_path / "grouped").split_notes
     assert len(notes) == 3
     assert all(" of 1,000 rows, " in note and "belong together" in note for note in notes)
-    assert any("'eval' has" in note and "where 20.0% were asked for" in note for note in notes)
+    assert any("'eval' has" in note and "where 20.0% is configured" in note for note in notes)
     assert table_profile.read(tmp_path / "by_row").split_notes == ()
 
 

@@ -116,7 +116,7 @@ def test_copy_of_the_label_in_a_table_of_few_kinds_of_rows_is_a_leak(tmp_path):
     (finding,) = check(tmp_path, table.append_column("saved", saved)).findings
     assert finding.description == (
         "'saved' alone predicts 100.0% of the labels, of which guessing finds 67.4% (1,515 rows). Leave out what "
-        "out what is not yet known at prediction time, data.drop: [saved]; or let it pass, "
+        "is not yet known at prediction time, data.drop: [saved]; or let it pass, "
         "validation.features: {saved: ignore}."
     )
 

@@ -124,7 +124,7 @@ def test_place_that_cannot_be_written_is_replaced_by_a_folder_of_the_rows_own(se
     ("function", "message"),
     [
         ("nothing", r"data\.source yielded no rows\. Received: \S+:nothing"),
-        ("rows", r"yields Arrow record batches or tables\. Received: dict from .*from_pylist"),
+        ("rows", r"must yield Arrow record batches or tables\. Received: dict from .*from_pylist"),
         ("two_schemas", r"one schema\. Received: x: int64, then string from"),
         ("fails", r"data\.source failed: OSError: the station is closed\. Received: \S+:fails with no options"),
     ],

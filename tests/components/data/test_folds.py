@@ -128,7 +128,7 @@ def test_class_that_only_held_out_rows_have_is_named():
         ({"folds": 3, "time": "day"}, Keys(pa.array(["a"] * 8), pa.array([1, 2] * 4)),
          r"too few points in time\. Received: 2 in 'day', and 3 folds\. Give more data\."),
         ({"folds": 2, "time": "day"}, Keys(pa.array(["a"] * 3), pa.array(["x", "y", "z"])),
-         r"numbers or valid dates exist.*Received: 'x' in column 'day'"),
+         r"numbers or valid dates.*Received: 'x' in column 'day'"),
     ],
 )  # fmt: skip
 def test_folds_that_cannot_be_made_are_refused_in_words(folds, keys, message):

@@ -124,7 +124,7 @@ def test_several_byte_order_marks_are_no_part_of_a_name(tmp_path):
 def test_a_header_between_rows_is_refused(tmp_path, mark):
     path = write(tmp_path / "a.csv", "k,y", "a,p", "k,q", f"{mark}k,y", "b,p")
 
-    with pytest.raises(DataError, match=r"a\.csv: row 3 repeats the header, as more.*Received: k,y\."):
+    with pytest.raises(DataError, match=r"a\.csv: row 3 repeats the header.*Received: k,y\."):
         inspect(path)
 
 

@@ -169,9 +169,7 @@ def test_wrong_canary_is_withdrawn_and_labels_stay(push, config, served, server)
     push("first", config(), version=7)
     before = ask(server, "stable")
 
-    with pytest.raises(
-        PushError, match=r"Version 8 was withdrawn: .*answers otherwise.*labels are as before: canary is"
-    ):
+    with pytest.raises(PushError, match=r"Version 8 was withdrawn: .*answers differ.*labels are as before: canary is"):
         push("wrong", config(), version=8)
 
     assert versions(served) == [7]
@@ -258,7 +256,7 @@ def test_version_that_answers_otherwise_now_is_not_promoted(push, config, served
     document = json.loads(golden_rows.read_text())
     golden_rows.write_text(json.dumps({**document, "outputs": document["outputs"][::-1]}))
 
-    with pytest.raises(PushError, match=r"Version 8 was not promoted, and version 7 stays stable: .*answers otherwise"):
+    with pytest.raises(PushError, match=r"Version 8 was not promoted, and version 7 stays stable: .*answers differ"):
         kubetfx.promote(config(), 8)
 
     assert labelled(served) == {"canary": 8, "stable": 7}
@@ -275,7 +273,7 @@ def test_label_that_answers_otherwise_after_the_move_goes_back(push, config, ser
 
     def with_a_fault(self, clients, target, golden_rows):
         if target.label == "stable":
-            raise PushError("over gRPC the server answers otherwise.")
+            raise PushError("over gRPC server's answers differ from.")
         compare(self, clients, target, golden_rows)
 
     monkeypatch.setattr(promotion.CanaryVerification, "_compare", with_a_fault)
@@ -513,7 +511,7 @@ def test_approved_version_that_answers_otherwise_waits_as_before(push, config, s
     made = config(canary=None, approval="required")
     push("wrong", made, version=7)
 
-    with pytest.raises(PushError, match=r"answers otherwise.* It waits as before; approve it again"):
+    with pytest.raises(PushError, match=r"answers differ.* It waits as before; approve it again"):
         kubetfx.approve(made, 7, reason="looks fine")
 
     assert versions(served) == []

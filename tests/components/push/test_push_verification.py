@@ -124,8 +124,8 @@ def test_model_with_a_wrong_transform_graph_is_caught_and_rolled_back(artifacts,
 
     protocol = "gRPC" if left_out == "rest" else "REST"
     message = (
-        rf"Version 8 was withdrawn: over {protocol} the server answers otherwise than the Evaluator predicted "
-        r"offline\. "
+        rf"Version 8 was withdrawn: over {protocol} the server's answers differ "
+        r"from the Evaluator's offline predictions\. "
         r"Received: row \d+ of 40, the probability of '\w+' is .*, and offline it is .*tolerance 0\.0001"
         r".* The server is back on version 7\."
     )
@@ -147,7 +147,7 @@ def test_version_that_was_pushed_and_not_yet_verified_is_verified(artifacts, ser
     """As after a kill between the two."""
     push(saved_model_path([artifacts["wrong"][0]]), served, version=7, replaced_version=None, to_be_verified=True)
 
-    with pytest.raises(PushError, match="answers otherwise"):
+    with pytest.raises(PushError, match="answers differ"):
         execute(artifacts["wrong"], served, endpoint_of(server), version=7)
 
     assert versions(served) == []

@@ -302,7 +302,7 @@ def test_anomalies_that_stopped_a_run_stand_at_the_top_with_their_splits() -> No
 
     assert len(reasons) == 6
     assert f"{found[0].column} (split 0): {found[0].problem}" == reasons[0]
-    assert reasons[-1] == "And 2 more. What to do about each stands below."
+    assert reasons[-1] == "And 2 more. What to do about each is below."
 
 
 def test_killed_run_is_not_taken_for_an_interrupted_one() -> None:
