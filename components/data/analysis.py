@@ -165,7 +165,7 @@ class _Analysis:
 
 
 class Phase(BlockWork[RowGroup, list[Any], list[Any], list[Any]]):
-    """All analyzers that a pass over the data is for: the states of their accumulators."""
+    """All analyzers of one pass over the data, with the states of their accumulators."""
 
     def __init__(
         self,
@@ -176,12 +176,13 @@ class Phase(BlockWork[RowGroup, list[Any], list[Any], list[Any]]):
         is_first: bool,
         max_rows: int | None = None,
     ) -> None:
-        """Say what is accumulated.
+        """Set what is accumulated.
 
         Args:
-            saved_model: folder of the one that knows what the phases before found, and is applied to the rows.
-            specs: how each raw feature is read of the examples, as tf.io has it.
-            accumulators: of the analyzers.
+            saved_model: The folder of the SavedModel that contains the results of the earlier phases and is applied to
+                the rows.
+            specs: How each raw feature is read from the examples, in the form of tf.io.
+            accumulators: The accumulators of the analyzers.
             is_first: whether it depends on nothing that a phase before found in the rows.
             max_rows: that the SavedModel is applied to at a time; None: all rows of a row group.
         """

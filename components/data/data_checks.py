@@ -111,7 +111,7 @@ def check(
     if look_for_leaks and (texts := features.by_type.get(TEXT)):
         names = [column.name for column in texts if column.name != profile.copies_together]
         findings += [one for name in names for one in _of_texts(name, parts, profile, run=run)]
-    if look_for_leaks and CONTENT_HASH not in profile.names:  # where it is, copies are in one split already
+    if look_for_leaks and CONTENT_HASH not in profile.names:  # otherwise copies are in one split already
         for name in pictures:
             findings += _of_pictures(name, run(replace(read, columns=(name,), every=1), parts))
     described = list(_describe_texts(features, parts, profile, run=run)) if look_at_texts else []

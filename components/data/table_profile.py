@@ -25,7 +25,7 @@ class TableProfile:
     split_notes: tuple[str, ...] = ()
     """Splits whose share of the rows differs from the configured one, a sentence each."""
     copy_notes: tuple[str, ...] = ()
-    """Which rows are near copies of others, a sentence each."""
+    """Rows that are near copies of others, a sentence each."""
     copies_together: str | None = None
     """The column of text of which near copies are in one split, whether or not there are any."""
 
@@ -92,7 +92,7 @@ def read(examples_folder: Path) -> TableProfile:
     columns = [_column(entry) for entry in document["columns"]]
     file_notes, split_notes, copy_notes = (
         tuple(document.get(key, ())) for key in ("notes", "split_notes", "copy_notes")
-    )  # those of earlier versions have none
+    )  # profiles of earlier versions have none
     together = document.get("copies_together")
     return TableProfile(tuple(columns), document["num_rows"], file_notes, split_notes, copy_notes, together)
 

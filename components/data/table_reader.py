@@ -53,8 +53,8 @@ class TableReader(ExampleReader):
         Args:
             data: the section of the config.
             features: the section of the config, of which the columns count that it names.
-            spans: patterns of those that a driver found; None: `data.window` says which are wanted.
-            store: The store of the workspace, where spans that were read before are; None: there is none.
+            spans: The patterns of the spans that a driver found; None: `data.window` chooses.
+            store: The store of the workspace, with spans that were read before; None without one.
         """
         self._data = data
         self._features = features
