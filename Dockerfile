@@ -40,7 +40,7 @@ RUN python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/venv/l
 
 FROM ${PYTHON_IMAGE} AS app
 WORKDIR /app
-COPY LICENSE README.md pyproject.toml setup.py ./
+COPY LICENSE README.md pyproject.toml requirements.txt setup.py ./
 COPY cli cli
 COPY components components
 COPY kubeflow kubeflow

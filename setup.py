@@ -9,7 +9,7 @@ from setuptools import find_packages, setup
 setup(
     packages=find_packages(include=["kubetfx", "kubetfx.*"]),
     package_data={
-        "kubetfx": ["py.typed"],
+        "kubetfx": ["py.typed", "requirements.txt"],
         "kubetfx.components.report": ["templates/*"],
         "kubetfx.kubeflow": ["templates/*"],
         "kubetfx.models.columns.text": ["*.tsv"],

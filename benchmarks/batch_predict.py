@@ -27,9 +27,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.readme import machine, write_section
+from kubetfx.artifacts import DEFAULT_SIGNATURE
 from kubetfx.serving import bulk
 from kubetfx.serving.block_prediction import TABLE_BATCH
-from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel
+from kubetfx.serving.saved_model import SavedModel
 
 SHARE = 0.8
 PROCESSES = "the same, two processes"

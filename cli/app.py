@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from kubetfx import pipeline_libraries
 from kubetfx.artifacts import EVAL, TABLE_PROFILE, split_folder
 from kubetfx.cli.cross_validation_commands import app as cross_validation_app
 from kubetfx.cli.doctor_commands import app as doctor_app
@@ -40,10 +41,11 @@ from kubetfx.cli.tune_commands import app as tune_app
 from kubetfx.cli.version_commands import app as version_app
 from kubetfx.config.loading import section_of
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.engine.probe import version_of
 from kubetfx.errors import KubetfxError, NodeFailedError, UsageError
 from kubetfx.pipeline.interruption import interrupt_once
 from kubetfx.redirection import logged_to
-from kubetfx.version import library_version, own_version
+from kubetfx.version import own_version
 
 _INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
@@ -70,8 +72,9 @@ app.add_typer(kubeflow_app)
 
 def _print_versions(wanted: bool) -> None:
     if wanted:
-        libraries = ", ".join(f"{name} {library_version(name)}" for name in ("tfx", "tensorflow", "keras", "kfp"))
-        typer.echo(f"kubetfx {own_version()} ({libraries})")
+        libraries = {name: version_of(name) for name in ("tfx", "tensorflow", "keras", "kfp")}
+        found = ", ".join(f"{name} {version}" for name, version in libraries.items() if version)
+        typer.echo(f"kubetfx {own_version()} ({found or 'light: without the libraries of the pipeline'})")
         raise typer.Exit
 
 
@@ -290,6 +293,12 @@ def schema() -> None:
     Output("json").document(PipelineConfig.model_json_schema())
 
 
+@app.command()
+def requirements() -> None:
+    """Print the libraries of the pipeline with their versions, for `pip install --no-deps -r`."""
+    typer.echo(pipeline_libraries.requirements(), nl=False)
+
+
 def main() -> None:
     """Run a command as the console script does, and end with its exit code."""
     # TFX and TensorFlow leave half a million objects. Python looks through them twice at its end, for what refers to
@@ -319,6 +328,8 @@ def _exit_code_of(call: Callable[[], None]) -> int:
 
 def _report(error: Exception) -> int:
     """Print why a command fails, and return its exit code."""
+    if isinstance(error, ModuleNotFoundError):
+        error = pipeline_libraries.explained(error) or error
     if isinstance(error, KubetfxError):
         current_output().error(_explain(error), exit_code=error.exit_code, details=_details(error))
         return error.exit_code

@@ -13,6 +13,7 @@ import typer
 
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, naming_options, open_output
 from kubetfx.errors import UsageError
+from kubetfx.user_code import check_imports
 
 if TYPE_CHECKING:
     from kubetfx.cli.output import Output
@@ -91,6 +92,12 @@ def compile_command(  # noqa: PLR0913, PLR0917 - the options of a command
         bool,
         typer.Option("--retrain-gate", help="The first task decides whether `retrain` has a reason for the others."),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Write nothing: only check the config, and that pods see its paths. It needs no TFX."
+        ),
+    ] = False,
     schedule: Annotated[
         str | None, typer.Option(help="For Airflow: five fields as cron has them, or @daily.", show_default=False)
     ] = None,
@@ -107,11 +114,12 @@ def compile_command(  # noqa: PLR0913, PLR0917 - the options of a command
 ) -> None:
     """Compile the pipeline to a package that open-source Kubeflow Pipelines v2 runs, or to a DAG for Airflow 3."""
     output = open_output(format)
+    if check and output_path is not None:
+        raise UsageError(f"--check writes nothing. Received: --output {output_path}. Leave one of them out.")
     if target != "kubeflow":
-        if kubernetes_manifest:
-            raise UsageError(f"--kubernetes-manifest requires --target kubeflow. Received: --target {target}.")
-        if retrain_gate:
-            raise UsageError(f"--retrain-gate requires --target kubeflow. Received: --target {target}.")
+        given = {"--check": check, "--kubernetes-manifest": kubernetes_manifest, "--retrain-gate": retrain_gate}
+        for name in (name for name, is_given in given.items() if is_given):
+            raise UsageError(f"{name} requires --target kubeflow. Received: --target {target}.")
         if config_in_pods is not None and target == "airflow":
             raise UsageError(f"--config-in-pods requires --target airflow-kubernetes. Received: --target {target}.")
         _compile_dag(
@@ -131,6 +139,14 @@ def compile_command(  # noqa: PLR0913, PLR0917 - the options of a command
     output_path = output_path or Path("package.yaml")
     _check_target(output_path, config=config)
     pipeline_config = load(config, overrides)
+
+    from kubetfx.kubeflow.pod_paths import unseen_paths
+
+    warnings = unseen_paths(pipeline_config, retrain_gate=retrain_gate)
+    if check:
+        check_imports(pipeline_config.own_modules)
+        _print_check(config, warnings, output, format)
+        return
     output.begin("Compiling")
 
     from kubetfx.kubeflow.compilation import compile
@@ -139,14 +155,19 @@ def compile_command(  # noqa: PLR0913, PLR0917 - the options of a command
         pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest, retrain_gate=retrain_gate
     )
     output.end()
-
-    from kubetfx.kubeflow.package import unseen_paths
-
-    for line in unseen_paths(pipeline_config, retrain_gate=retrain_gate):
+    for line in warnings:
         output.say(line, style="yellow")
     if format == "json":
         output.document({"package": str(output_path), "parameters": parameters})
     output.say(f"Wrote {output_path}. Run parameters: {', '.join(parameters)}")
+
+
+def _print_check(config: Path, warnings: list[str], output: "Output", format: str) -> None:
+    if format == "json":
+        output.document({"config": str(config), "warnings": warnings})
+    for line in warnings:
+        output.say(line, style="yellow")
+    output.say(f"{config} is valid.")
 
 
 def _own_command(target: str) -> str:

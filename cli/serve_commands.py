@@ -176,10 +176,10 @@ def models(
     with logged_to(NOWHERE):
         from kubetfx.serving.client import connect
         from kubetfx.serving.predict_client import ClientOptions, Target
-        from kubetfx.serving.served_version import State
+        from kubetfx.serving.version_state import State
 
     with naming_options(_ARGUMENTS), connect(rest, grpc, ClientOptions(retry_seconds=0)) as client:
-        names = [model_name] if model_name else client.model_names()  # type: ignore[union-attr]
+        names = [model_name] if model_name else client.model_names()
         statuses = {name: client.status(name) for name in names}
         signatures = {
             (name, status.version): client.signatures(Target(name, version=status.version))

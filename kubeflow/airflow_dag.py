@@ -135,7 +135,7 @@ def _checked(schedule: str | None) -> str | None:
 
 def _check_pods(config: PipelineConfig, nodes: "Sequence[GraphNode]", config_path: str) -> list[str]:
     """Refuse what cannot work in pods; a warning for each place that they may not see."""
-    from kubetfx.kubeflow.package import unseen_paths
+    from kubetfx.kubeflow.pod_paths import unseen_paths
 
     distribution = config.training.distribution
     if distribution is not None and distribution.is_in_cluster:

@@ -1,7 +1,7 @@
 """Compiles a config to a package: its TFX pipeline, its run parameters, and the user's modules."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from kfp.dsl.graph_component import GraphComponent
@@ -9,12 +9,13 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration.pipeline import Pipeline
 
 from kubetfx.code_digest import code_digest
-from kubetfx.config.kubeflow_section import WARM_START_MODEL, TaskConfig
+from kubetfx.config.kubeflow_section import WARM_START_MODEL
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, UsageError
 from kubetfx.kubeflow import user_modules
 from kubetfx.kubeflow.compiler import compile_pipeline, write_package
+from kubetfx.kubeflow.pod_paths import is_mounted
 from kubetfx.kubeflow.runtime_parameters import RunParameter
 from kubetfx.kubeflow.task_plan import Extras, RunParameterTarget
 from kubetfx.kubeflow.training_jobs import GPUS
@@ -112,7 +113,7 @@ def _with_workers(config: PipelineConfig) -> PipelineConfig:
             "the cluster mount, such as /shared/training."
         )
     trainer = config.kubeflow.of_component("Trainer")
-    if not _is_mounted(distribution.directory, trainer):
+    if not is_mounted(distribution.directory, trainer):
         mounted = ", ".join(volume.mount_path for volume in trainer.volumes) or "none"
         raise ConfigError(
             "training.distribution.directory is not on a volume that the Trainer's pods mount. Received: "
@@ -150,52 +151,6 @@ def _run_parameters(config: PipelineConfig) -> list[RunParameterTarget]:
         ),
         *(RunParameterTarget(push_directory, name, "push_directory") for name in _USERS_OF_PUSHED),
     ]
-
-
-def unseen_paths(config: PipelineConfig, *, given: Collection[str] = (), retrain_gate: bool = False) -> list[str]:
-    """Return a warning for each place in a config that is on this machine alone: no volume of the pod holds it.
-
-    Args:
-        config: The config of the pipeline.
-        given: names of run parameters that the run has values for; the places in the config that they replace are not
-            looked at.
-        retrain_gate: whether the first task decides if there is a reason to run.
-
-    Returns:
-        The warnings.
-    """
-    trainer, gate = ("Trainer",), ("RetrainGate", "RetrainEnd") if retrain_gate else ()
-    warm = (WARM_START_MODEL,) if config.training.warm_start else ()
-    users = (*warm, "ServedModelResolver", "Pusher", *gate)
-    readers = (config.example_gen, *gate[:1])
-    places = [
-        ("data.path", None if config.data.source else config.data.path, readers, "data_path"),
-        ("serving.push_directory", config.serving.push_directory, users, "push_directory"),
-        ("model.weights", config.model.weights if config.model.backbone else None, trainer, None),
-        (
-            "features.text_encoder.pretrained",
-            config.features.text_encoder.pretrained,
-            ("Transform", *trainer),
-            None,
-        ),
-        ("training.checkpoint_directory", config.training.checkpoint_directory, trainer, None),
-    ]
-    lines = []
-    for key, path, components, parameter in places:
-        if path is None or parameter in given or not path.startswith("/"):
-            continue
-        blind = [name for name in components if not _is_mounted(path, config.kubeflow.of_component(name))]
-        if blind:
-            instead = f", or give each run the parameter {parameter}" if parameter else ""
-            lines.append(
-                f"{key} is not in a bucket, and not on a volume of {' and '.join(blind)}: pods cannot see this "
-                f"machine's files. Received: {path}. Mount a claim (kubeflow.every_component.volumes){instead}."
-            )
-    return lines
-
-
-def _is_mounted(path: str, task: TaskConfig) -> bool:
-    return any(PurePosixPath(path).is_relative_to(volume.mount_path) for volume in task.volumes)
 
 
 def _check_names(config: PipelineConfig, nodes: Mapping[str, BaseNode]) -> None:

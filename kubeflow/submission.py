@@ -161,7 +161,7 @@ def _package_of(
         compile(config, path, retrain_gate=retrain_gate)
         progress(End())
 
-        from kubetfx.kubeflow.package import unseen_paths
+        from kubetfx.kubeflow.pod_paths import unseen_paths
 
         given = [text.partition("=")[0] for text in _as_texts(parameters)]
         for line in unseen_paths(config, given=given, retrain_gate=retrain_gate):

@@ -56,6 +56,8 @@ SERVING_MODEL = "Format-Serving"
 """Folder of the SavedModel in a model artifact."""
 SAVED_MODEL = "saved_model.pb"
 """The file that makes a folder a SavedModel."""
+DEFAULT_SIGNATURE = "serving_default"
+"""What a server answers by if a request names no signature."""
 VOCABULARIES = Path("assets")
 """Folder of a SavedModel's files; those of kubetfx's models are vocabularies."""
 _EXTRA = Path("assets.extra")

@@ -1,21 +1,23 @@
 """Predictions of a model for a block of rows, and the reasons why some rows have none."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.artifacts import DEFAULT_SIGNATURE
 from kubetfx.errors import KubetfxError, UsageError
 from kubetfx.serving import model_columns
 from kubetfx.serving.model_columns import Feed, ModelColumns
 from kubetfx.serving.model_facts import read_classes
-from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature
-from kubetfx.serving.status import Code, ServingError
+from kubetfx.serving.status import Code, ServingError, in_words
 from kubetfx.tables.table_file import BadRow, Rows
+
+if TYPE_CHECKING:  # a client of a server does without TensorFlow
+    from kubetfx.serving.saved_model import SavedModel, Signature
 
 Array = np.ndarray[Any, Any]
 
@@ -49,7 +51,7 @@ class BlockPredictor:
 
     def __init__(
         self,
-        model: SavedModel,
+        model: "SavedModel",
         columns: ModelColumns,
         *,
         root: Path,
@@ -152,7 +154,7 @@ class BlockPredictor:
         return answers
 
 
-def default_signature(signatures: Mapping[str, Signature]) -> Signature:
+def default_signature(signatures: Mapping[str, "Signature"]) -> "Signature":
     """Return the signature that rows are predicted by.
 
     Args:
@@ -167,19 +169,3 @@ def default_signature(signatures: Mapping[str, Signature]) -> Signature:
             "name, which takes a value or an encoded image a row."
         )
     return signatures[DEFAULT_SIGNATURE]
-
-
-def in_words(message: str) -> str:
-    """Shorten an error of TensorFlow to what tells a user something.
-
-    Args:
-        message: The message of the error, with the nodes of the graph in it.
-
-    Returns:
-        The text of an assertion, or the first line that is not about a node.
-    """
-    if asserted := re.search(r"assertion failed: \[([^\]]*)\]", message):
-        return asserted[1]
-    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["it does not say why"]
-    nodes = [number for number, line in enumerate(lines[:-1]) if line.startswith("Node: ")]
-    return lines[nodes[-1] + 1] if nodes else lines[0]

@@ -22,8 +22,9 @@ from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.prometheus import Metrics
 from kubetfx.serving.request_log import RequestLog
 from kubetfx.serving.saved_model import Signature
-from kubetfx.serving.served_version import ServedVersion, VersionStatus
+from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code, ServingError
+from kubetfx.serving.version_state import VersionStatus
 from kubetfx.serving.versions import ModelManager
 
 Array = np.ndarray[Any, Any]

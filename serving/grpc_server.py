@@ -18,10 +18,10 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     prediction_service_pb2_grpc,
 )
 
+from kubetfx.artifacts import DEFAULT_SIGNATURE
 from kubetfx.serving import responses
 from kubetfx.serving.data_plane import DataPlane, ModelReference
 from kubetfx.serving.model_config import from_message
-from kubetfx.serving.saved_model import DEFAULT_SIGNATURE
 from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code, ServingError, invalid_argument
 from kubetfx.serving.tensor_proto import to_array

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature
+from kubetfx.artifacts import DEFAULT_SIGNATURE
+from kubetfx.serving.saved_model import SavedModel, Signature
 from kubetfx.serving.status import Code, ServingError, invalid_argument
 from kubetfx.serving.tensor_proto import array_dtype_name, dtype_name, shape_string
 

@@ -56,9 +56,10 @@ class Model:
             UsageError: there is none, it is broken, or it has no signature `serving_default` that takes one value, or
                 one encoded image, per row.
         """
+        from kubetfx.artifacts import DEFAULT_SIGNATURE
         from kubetfx.serving.block_prediction import default_signature
         from kubetfx.serving.model_columns import model_columns
-        from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel, read_signatures
+        from kubetfx.serving.saved_model import SavedModel, read_signatures
         from kubetfx.serving.status import ServingError
 
         folder = Path(path)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,12 @@ import pyarrow.compute as pc
 
 from kubetfx.artifacts import BYTES_SUFFIX, IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import DataError, KubetfxError, UsageError
-from kubetfx.serving.saved_model import Signature
 from kubetfx.tables.as_text import is_list, padded, texts_of
 from kubetfx.tables.spelled_numbers import understand
 from kubetfx.tables.table_file import BadRow, Rows
+
+if TYPE_CHECKING:
+    from kubetfx.serving.saved_model import Signature
 
 Array = np.ndarray[Any, Any]
 
@@ -65,7 +67,7 @@ class ModelColumns:
         return {name: column for name, column in columns.items() if column in held}
 
 
-def model_columns(signature: Signature) -> ModelColumns:
+def model_columns(signature: "Signature") -> ModelColumns:
     """Describe what a signature takes, as columns.
 
     Args:

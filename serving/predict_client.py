@@ -5,19 +5,38 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
+import numpy as np
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
+from kubetfx.artifacts import DEFAULT_SIGNATURE
 from kubetfx.errors import RequestError
 from kubetfx.proxies import proxy_of
-from kubetfx.serving.saved_model import DEFAULT_SIGNATURE
-from kubetfx.serving.served_version import VersionStatus
 from kubetfx.serving.status import Code, ServingError
+from kubetfx.serving.version_state import State, VersionStatus
 from kubetfx.tables import json_bytes
 
 Row = Mapping[str, Any]
 
 PICTURE_BYTES = 32 * 2**20
 """Base64 of the pictures in a request, at most: a few large photographs are more than a server takes at once."""
+
+_NUMPY_TYPES: Mapping[str, Any] = {
+    "DT_FLOAT": np.float32,
+    "DT_DOUBLE": np.float64,
+    "DT_HALF": np.float16,
+    "DT_INT8": np.int8,
+    "DT_UINT8": np.uint8,
+    "DT_INT16": np.int16,
+    "DT_UINT16": np.uint16,
+    "DT_INT32": np.int32,
+    "DT_INT64": np.int64,
+    "DT_UINT32": np.uint32,
+    "DT_UINT64": np.uint64,
+    "DT_BOOL": np.bool_,
+    "DT_STRING": np.object_,
+    "DT_COMPLEX64": np.complex64,
+    "DT_COMPLEX128": np.complex128,
+}
 
 
 class NotReachedError(ServingError):
@@ -138,6 +157,17 @@ class PredictClient(Protocol):
             RequestError: as for `predict`; NOT_FOUND if the server does not know the model.
         """
 
+    def model_names(self) -> list[str]:
+        """Find out which models the server serves.
+
+        Returns:
+            Their names, in order.
+
+        Raises:
+            RequestError: as for `predict`; or the server does not say.
+            UsageError: the protocol has no such call.
+        """
+
 
 def with_retries(options: ClientOptions, address: str, ask: Any) -> Any:
     """Ask, and go on asking a server that is unavailable.
@@ -217,3 +247,51 @@ def no_signature(address: str, target: Target) -> RequestError:
     """
     message = f'Serving signature key "{target.signature_name}" not found.'
     return RequestError(address, message, code=Code.FAILED_PRECONDITION)
+
+
+def described(signature: Mapping[str, Any]) -> Signature:
+    """Read a signature.
+
+    Args:
+        signature: a SignatureDef in JSON, with the names of its fields in the protocol.
+
+    Returns:
+        What it takes and returns.
+    """
+    inputs, outputs = (signature.get(part, {}) for part in ("inputs", "outputs"))
+    shapes = {name: info.get("tensor_shape", {}).get("dim", []) for name, info in inputs.items()}
+    return Signature(
+        {name: info.get("dtype", "DT_INVALID") for name, info in inputs.items()},
+        {name: info.get("dtype", "DT_INVALID") for name, info in outputs.items()},
+        tuple(name for name, shape in shapes.items() if [str(one.get("size")) for one in shape] == ["-1", "-1"]),
+    )
+
+
+def input_types(signature: Signature) -> dict[str, InputType]:
+    """Return what each input of a signature takes.
+
+    Args:
+        signature: of a model.
+    """
+    return {n: InputType(numpy_type(dtype), n in signature.lists) for n, dtype in signature.inputs.items()}
+
+
+def numpy_type(dtype: str) -> Any:
+    """Return NumPy's type for one of TensorFlow's.
+
+    Args:
+        dtype: its name, such as `DT_FLOAT`; where NumPy has no such type, as for `DT_BFLOAT16`, that of 32-bit numbers.
+    """
+    return _NUMPY_TYPES.get(dtype, np.float32)
+
+
+def version_status(version: int, state: State, code: Code, message: str) -> VersionStatus:
+    """Return the status of a version.
+
+    Args:
+        version: its number.
+        state: of the version.
+        code: of what went wrong; OK: nothing did.
+        message: on what went wrong.
+    """
+    return VersionStatus(version, state, None if code is Code.OK else ServingError(code, message))

@@ -108,9 +108,7 @@ class Client:
         return Target(self._model or self._only_model(), version=self._version, label=self._label)
 
     def _only_model(self) -> str:
-        from kubetfx.serving.client import RestClient
-
-        names = self._client.model_names() if isinstance(self._client, RestClient) else []
+        names = self._client.model_names()
         if len(names) != 1:
             known = f" The server has: {', '.join(names)}." if names else ""
             raise UsageError(f"A model is asked for by its name. Received: none.{known} Give `model`.")

@@ -8,11 +8,10 @@ import numpy as np
 from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.errors import RequestError
 from kubetfx.serving import model_columns
-from kubetfx.serving.block_prediction import in_words
 from kubetfx.serving.model import first_refusal, refusal, to_prediction
 from kubetfx.serving.model_columns import Feed, ModelColumns
 from kubetfx.serving.row_source import open_rows
-from kubetfx.serving.status import Code
+from kubetfx.serving.status import Code, in_words
 from kubetfx.tables import json_bytes
 from kubetfx.tables.csv_options import UNKNOWN_CSV, CsvOptions
 

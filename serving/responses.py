@@ -12,8 +12,8 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     regression_pb2,
 )
 
+from kubetfx.artifacts import DEFAULT_SIGNATURE
 from kubetfx.serving.inference import Classification, Regression, Task
-from kubetfx.serving.saved_model import DEFAULT_SIGNATURE
 from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.tensor_proto import from_array
 

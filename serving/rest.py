@@ -23,11 +23,13 @@ import orjson
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from kubetfx.artifacts import DEFAULT_SIGNATURE
 from kubetfx.serving import json_answer, json_document, json_tensor
 from kubetfx.serving.data_plane import DataPlane, ModelReference
-from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, Signature
-from kubetfx.serving.served_version import ServedVersion, VersionStatus
+from kubetfx.serving.saved_model import Signature
+from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.version_state import VersionStatus
 
 _LOG = logging.getLogger(__name__)
 

@@ -19,14 +19,13 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.saved_model import loader_impl
 
-from kubetfx.artifacts import SAVED_MODEL
+from kubetfx.artifacts import DEFAULT_SIGNATURE, SAVED_MODEL
 from kubetfx.serving.graph_parts import inlined, keep_signatures
 from kubetfx.serving.model_facts import ModelFacts, read_facts
 from kubetfx.serving.status import Code, ServingError, from_tensorflow
 
 Array = np.ndarray[Any, Any]
 
-DEFAULT_SIGNATURE = "serving_default"
 TAGS = ("serve",)
 """Tags of the graph for serving: tensorflow/python/saved_model/tag_constants.py."""
 _MAX_CALLABLES = 64

@@ -1,35 +1,12 @@
-"""A version of a model: its state, and the loaded model while requests use it.
+"""A version of a model: the loaded model while requests use it.
 
 When a version is loaded and unloaded, versions.py decides.
 """
 
-import enum
 import gc
 import threading
-from dataclasses import dataclass
 
 from kubetfx.serving.saved_model import SavedModel
-from kubetfx.serving.status import ServingError
-
-
-class State(enum.IntEnum):
-    """State of a version, with the numbers of ModelVersionStatus.State."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclass(frozen=True)
-class VersionStatus:
-    """State of a version, and the error that led to it."""
-
-    version: int
-    state: State
-    error: ServingError | None = None
-    """Why the version is not served, if something failed."""
 
 
 class ServedVersion:

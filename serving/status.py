@@ -4,8 +4,11 @@ The codes are those of absl::Status, which gRPC and TensorFlow share. Which HTTP
 """
 
 import enum
+import re
+from typing import TYPE_CHECKING
 
-from tensorflow.errors import OpError
+if TYPE_CHECKING:  # a client does without TensorFlow
+    from tensorflow.errors import OpError
 
 
 class Code(enum.IntEnum):
@@ -57,10 +60,26 @@ def invalid_argument(message: str) -> ServingError:
     return ServingError(Code.INVALID_ARGUMENT, message)
 
 
-def from_tensorflow(error: OpError) -> ServingError:
+def from_tensorflow(error: "OpError") -> ServingError:
     """Return the status that a TensorFlow operation ended with.
 
     Args:
         error: what the operation raised.
     """
     return ServingError(Code(error.error_code), error.message or type(error).__name__)
+
+
+def in_words(message: str) -> str:
+    """Shorten an error of TensorFlow to what tells a user something.
+
+    Args:
+        message: The message of the error, with the nodes of the graph in it.
+
+    Returns:
+        The text of an assertion, or the first line that is not about a node.
+    """
+    if asserted := re.search(r"assertion failed: \[([^\]]*)\]", message):
+        return asserted[1]
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["it does not say why"]
+    nodes = [number for number, line in enumerate(lines[:-1]) if line.startswith("Node: ")]
+    return lines[nodes[-1] + 1] if nodes else lines[0]

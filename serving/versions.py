@@ -16,8 +16,9 @@ from pathlib import Path
 
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.saved_model import SavedModel, is_saved_model
-from kubetfx.serving.served_version import ServedVersion, State, VersionStatus
+from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code, ServingError, invalid_argument
+from kubetfx.serving.version_state import State, VersionStatus
 from kubetfx.serving.warmup import warm_up
 
 _LOG = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     prediction_log_pb2,
 )
 
-from kubetfx.artifacts import WARMUP_REQUESTS
+from kubetfx.artifacts import DEFAULT_SIGNATURE, WARMUP_REQUESTS
 from kubetfx.serving import inference
-from kubetfx.serving.saved_model import DEFAULT_SIGNATURE, SavedModel
+from kubetfx.serving.saved_model import SavedModel
 from kubetfx.serving.status import Code, ServingError, from_tensorflow, invalid_argument
 from kubetfx.serving.tensor_proto import from_array, to_array
 

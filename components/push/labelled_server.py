@@ -8,7 +8,7 @@ from tensorflow_serving.config import model_server_config_pb2  # type: ignore[im
 
 from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import PushError
-from kubetfx.serving.client import GrpcClient
+from kubetfx.serving.grpc_client import GrpcClient
 from kubetfx.serving.predict_client import ClientOptions
 from kubetfx.storage import Location, write_text
 

@@ -21,8 +21,9 @@ from kubetfx.components.push.push_directory import Event, PushRecord
 from kubetfx.components.push.push_verification import OPTIONS, POLL_SECONDS, Clients, Verification, pushed_golden_rows
 from kubetfx.config.serving_section import STABLE, CanaryConfig, EndpointConfig
 from kubetfx.errors import KubetfxError, PushError, RequestError, UsageError
-from kubetfx.serving.client import GrpcClient, RestClient
+from kubetfx.serving.grpc_client import GrpcClient
 from kubetfx.serving.predict_client import Target
+from kubetfx.serving.rest_client import RestClient
 from kubetfx.storage import Location
 
 

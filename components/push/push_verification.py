@@ -15,10 +15,11 @@ from kubetfx.components.evaluation import golden
 from kubetfx.components.push import push_directory
 from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import KubetfxError, PushError, RequestError
-from kubetfx.serving.client import GrpcClient, RestClient
+from kubetfx.serving.grpc_client import GrpcClient
 from kubetfx.serving.predict_client import ClientOptions, Target
-from kubetfx.serving.served_version import State, VersionStatus
+from kubetfx.serving.rest_client import RestClient
 from kubetfx.serving.status import Code
+from kubetfx.serving.version_state import State, VersionStatus
 from kubetfx.storage import Location
 
 POLL_SECONDS = 0.2

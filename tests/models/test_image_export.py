@@ -28,12 +28,13 @@ from kubetfx.models.export import TRANSFORM_COLUMNS
 from kubetfx.models.training import run_fn
 from kubetfx.serving import remote_prediction
 from kubetfx.serving.batching import BatchingParameters
-from kubetfx.serving.client import GrpcClient, RestClient
 from kubetfx.serving.data_plane import DataPlaneOptions
+from kubetfx.serving.grpc_client import GrpcClient
 from kubetfx.serving.model import Model
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.model_facts import read_facts
 from kubetfx.serving.predict_client import ClientOptions, Target
+from kubetfx.serving.rest_client import RestClient
 from kubetfx.serving.server import RunningServer
 from tests.components.pictures import encoded
 from tests.models.conftest import without_signatures

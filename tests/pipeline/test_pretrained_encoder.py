@@ -9,7 +9,7 @@ import pytest
 from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
-from kubetfx.kubeflow.package import unseen_paths
+from kubetfx.kubeflow.pod_paths import unseen_paths
 from kubetfx.pipeline import compiled_pipeline, preflight
 from kubetfx.pipeline.component_inputs import state_of_encoder
 from kubetfx.storage import ObjectPath

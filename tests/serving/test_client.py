@@ -7,12 +7,13 @@ import pytest
 
 from kubetfx.errors import RequestError, UsageError
 from kubetfx.serving import predict_client
-from kubetfx.serving.client import GrpcClient, RestClient
+from kubetfx.serving.grpc_client import GrpcClient
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.predict_client import ClientOptions, PredictClient, Target
-from kubetfx.serving.served_version import State
+from kubetfx.serving.rest_client import RestClient
 from kubetfx.serving.server import RunningServer
 from kubetfx.serving.status import Code
+from kubetfx.serving.version_state import State
 from tests.ports import free_ports
 from tests.serving.conftest import options
 

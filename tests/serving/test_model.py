@@ -15,10 +15,11 @@ import tensorflow as tf
 
 from kubetfx.errors import DataError, UsageError
 from kubetfx.serving import remote_prediction, row_source
-from kubetfx.serving.client import GrpcClient, RestClient
+from kubetfx.serving.grpc_client import GrpcClient
 from kubetfx.serving.model import Model, to_prediction
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.predict_client import ClientOptions, Target
+from kubetfx.serving.rest_client import RestClient
 from kubetfx.serving.server import RunningServer, ServerOptions
 from kubetfx.tables.table_file import Cut
 

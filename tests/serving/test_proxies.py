@@ -9,8 +9,9 @@ import pytest
 
 from kubetfx.errors import RequestError
 from kubetfx.proxies import is_loopback, proxy_of
-from kubetfx.serving.client import GrpcClient, RestClient
+from kubetfx.serving.grpc_client import GrpcClient
 from kubetfx.serving.predict_client import ClientOptions, Target
+from kubetfx.serving.rest_client import RestClient
 from kubetfx.serving.server import RunningServer
 from kubetfx.serving.status import Code
 

@@ -34,9 +34,10 @@ from kubetfx.serving.model_config import (
     read_model_config_file,
 )
 from kubetfx.serving.saved_model import SavedModel
-from kubetfx.serving.served_version import ServedVersion, State
+from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.server import RunningServer
 from kubetfx.serving.status import Code, ServingError
+from kubetfx.serving.version_state import State
 from kubetfx.serving.versions import ModelManager, VersionOptions
 from tests.serving.conftest import options, wait_until
 

@@ -26,9 +26,9 @@ from kubetfx.models.network import build_model
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.serving.model_config import AllVersions
 from kubetfx.serving.model_config import ModelConfig as ServedModel
-from kubetfx.serving.served_version import State, VersionStatus
 from kubetfx.serving.server import RunningServer
 from kubetfx.serving.status import Code, ServingError
+from kubetfx.serving.version_state import State, VersionStatus
 from tests.models.conftest import make_rows, multiclass, preprocess, regression, rows, to_block, write_split  # noqa: F401 - fixtures
 from tests.serving.conftest import options, wait_until
 
