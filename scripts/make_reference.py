@@ -15,6 +15,8 @@ from typing import Any
 
 import python_reference
 import typer
+import yaml
+from config_examples import example_of, nested
 from typer.cli import get_docs_for_click
 
 from kubetfx import errors
@@ -43,6 +45,24 @@ def config_page() -> str:
     return "\n".join(sections)
 
 
+def examples(section: Schema, definitions: Schema, *, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Give each key that has an example, and the example.
+
+    Args:
+        section: its JSON schema.
+        definitions: those of the schema.
+        path: of the section, with a dot at its end.
+    """
+    for key, field in section["properties"].items():
+        parts = [_followed(part, definitions) for part in field.get("anyOf", [field])]
+        example = example_of(f"{path}{key}", field, parts)
+        if example is not None:
+            yield f"{path}{key}", example
+        for part in parts:
+            if "properties" in part:
+                yield from examples(part, definitions, path=f"{path}{key}.")
+
+
 def _section(section: Schema, definitions: Schema, *, path: str) -> Iterator[str]:
     """Yield the table of a section, and after it those of the sections below it."""
     below: list[tuple[str, Schema]] = []
@@ -55,6 +75,9 @@ def _section(section: Schema, definitions: Schema, *, path: str) -> Iterator[str
         below += [(dotted, part) for part in own]
         words = _one_line(field.get("description") or (own[0].get("description", "") if own else ""))
         default = "required" if key in required else _default(field, is_section=bool(own))
+        example = example_of(dotted, field, parts)
+        if example is not None:
+            words += f" Example: `{_flow(nested(key, example))}`.".replace("|", "\\|")
         rows.append(f"| `{dotted}` | {_takes(parts, definitions)} | {default} | {words} |")
     if path:
         yield f"\n## {path.removesuffix('.')}\n"
@@ -110,6 +133,12 @@ def _default(field: Schema, *, is_section: bool) -> str:
 
 def _yaml(value: Any) -> str:
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+
+
+def _flow(content: Any) -> str:
+    """One key and its value, as a line of YAML."""
+    text = yaml.safe_dump(content, default_flow_style=True, sort_keys=False, width=1_000, allow_unicode=True).strip()
+    return text.removeprefix("{").removesuffix("}")
 
 
 def _one_line(text: str) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "build" / "docs"
+ASSETS = ("site.css", "iframe-worker.js")
+"""What every page loads, in docs/."""
 _LINK = re.compile(r"\]\(([^)#\s]+)")
 
 
@@ -63,7 +65,8 @@ def main() -> None:
     for path in sorted({*pages, *(file for page in pages for file in linked(page))}):
         (TARGET / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, TARGET / path)
-    shutil.copy(ROOT / "docs" / "site.css", TARGET / "docs")
+    for name in ASSETS:
+        shutil.copy(ROOT / "docs" / name, TARGET / "docs")
     (TARGET / "docs" / "decisions" / "index.md").write_text(decisions(pages), encoding="utf-8")
 
 

@@ -137,6 +137,10 @@ def prepare(document: Path, folder: Path) -> None:
         if not table.exists():
             pytest.skip("needs the reviews: python -m examples.reviews.prepare")
         shutil.copy(table, folder)
+    elif document.name == "cluster.md":
+        name, program = next(step for step in steps_of(document.with_name("table.md")) if isinstance(step, tuple))
+        (folder / name).write_text(program)
+        subprocess.run([sys.executable, name], cwd=folder, check=True)
     elif document.parent.name == "how-to" or document.name == "kubeflow.md":
         shutil.copytree(penguins, folder, ignore=ignored, dirs_exist_ok=True)
     elif document.name == "quickstart.md":
@@ -148,7 +152,8 @@ def prepare(document: Path, folder: Path) -> None:
 FOLLOWED = [
     pytest.param(document, marks=[] if document.stem == "quickstart" else [pytest.mark.long], id=document.stem)
     for document in DOCUMENTS
-    if any(isinstance(step, Command) for step in steps_of(document))
+    if {document.parent.name, document.stem} & {"tutorials", "how-to", "quickstart"}
+    and any(isinstance(step, Command) for step in steps_of(document))
 ]
 
 

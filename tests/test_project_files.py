@@ -59,6 +59,17 @@ def test_site_has_every_document_of_users_and_none_that_is_not_there():
     assert {path for path in documents if not path.startswith("docs/decisions/")} <= nav
 
 
+def test_site_loads_nothing_from_elsewhere():
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+
+    assert config["theme"]["font"] is False
+    assert [path for path in config["extra"]["polyfills"] if "iframe-worker" in path]  # or the theme adds its own
+    loaded = [*config["extra"]["polyfills"], *config["extra_css"]]
+    assert all(
+        (ROOT / path).is_file() and path.removeprefix("docs/") in scripts.load("stage_docs").ASSETS for path in loaded
+    )
+
+
 def test_version_is_said_once_more_in_the_citation_alone():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     (version,) = re.findall(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)

@@ -1,0 +1,171 @@
+"""An example of each key of pipeline.yaml, for docs/reference/config.md."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Schema = Mapping[str, Any]
+EXAMPLES: Mapping[str, Any] = {
+    "name": "houses",
+    "definition": "my_pipeline:create_pipeline",
+    "workspace": "/data/workspace",
+    "data.path": "houses/*.csv",
+    "data.label": "price",
+    "data.source": "my_source:read",
+    "data.source_options": {"url": "https://example.org/api", "pages": 3},
+    "data.drop": ["id"],
+    "data.schema_file": "schema.pbtxt",
+    "data.missing_values": ["", "NA", "-999"],
+    "data.types": {"zip": "text", "built": "date"},
+    "data.splits.column": "sold_at",
+    "data.splits.key": ["order_id"],
+    "data.splits.files": {"train": "train.csv", "eval": "test.csv"},
+    "data.splits.eval": 0.3,
+    "data.window.spans": 28,
+    "data.window.from": "2026-11-01",
+    "data.window.to": "2026-11-30",
+    "data.window.done_file": "_SUCCESS",
+    "data.csv.delimiter": ";",
+    "data.csv.decimal": ",",
+    "data.csv.encoding": "cp1252",
+    "data.csv.quote": "'",
+    "data.csv.comment": "#",
+    "features.numeric": ["rooms"],
+    "features.categorical": ["rooms"],
+    "features.date": ["built"],
+    "features.list": ["tags"],
+    "features.image": ["photo"],
+    "features.text": ["description"],
+    "features.types": ["my_types:Postcode"],
+    "features.text_encoder.pretrained": "encoders/all-MiniLM-L6-v2",
+    "features.text_encoder.cleaning.contractions": {"pls": "please"},
+    "features.text_encoder.augmentation.synonyms": {"film": ["movie"]},
+    "model.filters": [16, 32, 64],
+    "model.backbone": "EfficientNetB0",
+    "model.weights": "none",
+    "model.module": "my_network",
+    "model.hidden_units": [256, 128],
+    "model.ensemble": 5,
+    "training.loss": "my_training:focal",
+    "training.callbacks": ["my_training:EnoughIsEnough"],
+    "training.sample_weight": "weight",
+    "training.checkpoint_directory": "/data/checkpoints",
+    "training.fine_tune.from_layer": "block6a_expand_conv",
+    "training.distribution.directory": "/shared/training",
+    "training.distribution.ray.address": "ray-head:6379",
+    "training.distribution.ray.version": "2.60.0",
+    "tuning.metric": "auc",
+    "tuning.search": {"training.learning_rate": {"log": [0.0001, 0.01]}, "model.dropout": [0, 0.1, 0.3]},
+    "tuning.storage": "postgresql://tuner:${DB_PASSWORD}@db.example:5432/studies",
+    "tuning.study": "houses-2",
+    "validation.features": {"grade": "ignore"},
+    "evaluation.metrics": ["accuracy", "f1_macro"],
+    "evaluation.thresholds": {"accuracy": {"at_least": 0.9, "worse_by_at_most": 0.01}},
+    "evaluation.slices": ["city"],
+    "evaluation.robustness.noise": [0.1],
+    "evaluation.robustness.blur": [1.5],
+    "evaluation.robustness.rotation": [15],
+    "evaluation.robustness.jpeg": [30],
+    "evaluation.robustness.fgsm": [0.01],
+    "evaluation.cross_validation.group": "customer",
+    "evaluation.cross_validation.time": "sold_at",
+    "card.purpose": "Estimates what a house is sold for.",
+    "card.owner": "houses@example.org",
+    "card.limits": ["Houses of one city only."],
+    "card.data_source": "The land registry, 2015 to 2025.",
+    "card.ethics": "Not for decisions about people.",
+    "card.license": "Apache-2.0",
+    "card.contact": "houses@example.org",
+    "serving.model_name": "prices",
+    "serving.push_directory": "s3://team/models/houses",
+    "serving.endpoint.rest": "http://localhost:8501",
+    "serving.endpoint.grpc": "localhost:8500",
+    "serving.endpoint.models_config": "/etc/serving/models.config",
+    "serving.endpoint.base_path": "/models/houses",
+    "serving.canary.label": "canary",
+    "monitoring.requests": "s3://team/requests/houses",
+    "monitoring.last": "7d",
+    "monitoring.period": "12h",
+    "monitoring.columns": {"rooms": {"skew": 0.3}},
+    "monitoring.ignore": ["year"],
+    "monitoring.quality": {"accuracy": {"at_least": 0.9}},
+    "tracking.mlflow": "http://localhost:5000",
+    "tracking.token": "${MLFLOW_TOKEN}",
+    "tracking.experiment": "houses",
+    "beam.runner": "FlinkRunner",
+    "beam.endpoint": "flink-job-service:8099",
+    "beam.image": "registry.example/beam-worker:1",
+    "beam.options": {"parallelism": 8},
+    "beam.arguments": ["--parallelism=8"],
+    "beam.environment.config": "localhost:50000",
+    "retrain.on": ["new_span", "drift"],
+    "retrain.every": "7d",
+    "retrain.at_most": "1d",
+    "retrain.back_off": "30m",
+    "kubeflow.image": "registry.example/kubetfx/pipeline:1.0",
+    "kubeflow.image_pull_secrets": ["registry"],
+    "kubeflow.service_account": "kubetfx-pipeline",
+    "kubeflow.resources": {"Trainer": {"memory": "16Gi", "gpu": {"count": 1}}},
+    "kubeflow.fuse": "light",
+    "kubeflow.every_component.cpu": "4",
+    "kubeflow.every_component.memory": "16Gi",
+    "kubeflow.every_component.node_selector": {"pool": "training"},
+    "kubeflow.every_component.tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    "kubeflow.every_component.shared_memory": "8Gi",
+    "kubeflow.every_component.volumes": [{"claim": "data", "mount_path": "/data"}],
+    "kubeflow.every_component.secrets": [{"name": "bucket", "env": {"key": "AWS_SECRET_ACCESS_KEY"}}],
+    "kubeflow.every_component.config_maps": [{"name": "settings", "mount_path": "/settings"}],
+    "kubeflow.every_component.env": {"AWS_REGION": "us-east-1"},
+    "kubeflow.every_component.labels": {"team": "houses"},
+    "kubeflow.every_component.annotations": {"example.org/owner": "houses"},
+    "kubeflow.every_component.requests.cpu": "2",
+    "kubeflow.every_component.requests.memory": "4Gi",
+    "kubeflow.every_component.gpu.resource": "nvidia.com/gpu",
+    "workspace.path": "/data/workspace",
+}  # fmt: skip
+"""Of keys whose example cannot be made from their type."""
+
+
+def example_of(key: str, field: Schema, parts: list[Schema]) -> Any:
+    """Return an example of a key: another value than its default, where the type tells one.
+
+    Args:
+        key: with dots.
+        field: its JSON schema.
+        parts: what it takes, each a JSON schema.
+
+    Returns:
+        None for a section, and where there is none.
+    """
+    if key in EXAMPLES:
+        return EXAMPLES[key]
+    default = field.get("default")
+    for part in parts:
+        if "enum" in part:
+            return next((value for value in part["enum"] if value != default), part["enum"][0])
+        if part.get("type") == "boolean":
+            return not default
+        if part.get("type") in ("integer", "number"):
+            return _number(part, default)
+    return None
+
+
+def _number(part: Schema, default: Any) -> Any:
+    low = part.get("minimum", part.get("exclusiveMinimum", 0))
+    high = part.get("maximum", part.get("exclusiveMaximum", float("inf")))
+    start = default if isinstance(default, int | float) and default else None
+    for value in [start * 2, start / 2] if start else [10, 5, 3, 2, 0.1, 0.5]:
+        if low < value < high and (part["type"] == "number" or value == int(value)):
+            return int(value) if part["type"] == "integer" else float(f"{value:g}")
+    return start if start is not None else low
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """Return a part of a pipeline.yaml with one key.
+
+    Args:
+        key: with dots.
+        value: of the key.
+    """
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return value
