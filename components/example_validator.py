@@ -9,13 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2, path_pb2, schema_pb2, statistics_pb2
 from tfx.components.example_validator import executor as tfx_executor
 from tfx.dsl.components.base import base_beam_component, base_beam_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
-from kubetfx.artifacts import ANOMALIES, LABEL_NOISE, SCHEMA, STATISTICS, TEXTS, split_folder
+from kubetfx.artifacts import ANOMALIES, LABEL_NOISE, SCHEMA, STATISTICS, TEXTS, WORDS, split_folder
 from kubetfx.components.anomaly_gate import DATASET, KINDS
 from kubetfx.components.data import block_work, data_checks, table_profile
 from kubetfx.components.data.data_checks import Finding
@@ -146,6 +148,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             (folder / LABEL_NOISE).write_text(json.dumps(asdict(checks.noise)), encoding="utf-8")
         if checks.texts:
             (folder / TEXTS).write_text(json.dumps([asdict(one) for one in checks.texts]), encoding="utf-8")
+            parts = [pa.table({"column": [name] * len(own), "word": own}) for name, own in checks.words.items()]
+            pq.write_table(pa.concat_tables(parts), folder / WORDS, compression="zstd")
         output.split_names = artifact_utils.encode_split_names(splits)
         output.span = statistics.span
         blessed = {split: int(not _has_any(anomalies)) for split, anomalies in found.items()}

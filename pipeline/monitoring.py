@@ -76,6 +76,7 @@ class MonitorResult:
                 "missing_in_training": one.missing_in_training,
                 "unseen": one.unseen,
                 "unseen_values": dict(one.unseen_values),
+                "texts": one.texts_document,
                 "outside": one.outside,
                 "crossed": list(one.crossed),
             }

@@ -71,6 +71,8 @@ class Checks:
     """None for images, whose copies are found elsewhere."""
     texts: list[TextStatistics] = field(default_factory=list)
     """Statistics of each column of text in each split."""
+    words: dict[str, pa.Array] = field(default_factory=dict)
+    """Those that the training rows have, by column of text."""
 
 
 def check(
@@ -108,23 +110,18 @@ def check(
         findings += _leaks(_with_times(sample, profile), {one.column for one in shared}, features)
         findings += [_of_groups(one) for one in shared if one.are_many]
         findings += [] if has_pictures else _copies(rows, sample, read, profile)
-    if look_for_leaks and (texts := features.by_type.get(TEXT)):
-        names = [column.name for column in texts if column.name != profile.copies_together]
+    if look_for_leaks:
+        names = [name for name in features.names(TEXT) if name != profile.copies_together]
         findings += [one for name in names for one in _of_texts(name, parts, profile, run=run)]
     if look_for_leaks and CONTENT_HASH not in profile.names:  # otherwise copies are in one split already
         for name in pictures:
             findings += _of_pictures(name, run(replace(read, columns=(name,), every=1), parts))
-    described = list(_describe_texts(features, parts, profile, run=run)) if look_at_texts else []
-    findings += [one for column in described for one in _of_other_texts(column)]
+    texts = features.names(TEXT) if look_at_texts else ()
+    described = {name: text_statistics.describe(name, parts, num_rows=profile.num_rows, run=run) for name in texts}
+    findings += [one for column in described.values() for one in _of_other_texts(column.splits)]
     noise = None if has_pictures else row_copies.label_noise(rows, is_class=bool(features.classes))
-    return Checks(findings, noise, [one for column in described for one in column])
-
-
-def _describe_texts(
-    features: Features, parts: Sequence[Part], profile: TableProfile, *, run: Run
-) -> Iterator[list[TextStatistics]]:
-    for column in features.by_type.get(TEXT, ()):
-        yield text_statistics.describe(column.name, parts, num_rows=profile.num_rows, run=run)
+    statistics = [one for column in described.values() for one in column.splits]
+    return Checks(findings, noise, statistics, {name: column.words for name, column in described.items()})
 
 
 def _of_other_texts(found: Sequence[TextStatistics]) -> Iterator[Finding]:

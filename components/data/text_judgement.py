@@ -56,24 +56,48 @@ def judge(found: Sequence[TextStatistics]) -> Iterator[tuple[str, str, str]]:
                 yield one.split, title, said
 
 
+@dataclass(frozen=True)
+class Changes:
+    """How far texts are from the training rows."""
+
+    scripts: float
+    """Share of the letters that are in a script that the training rows have less of."""
+    unknown_words: float | None
+    """Share of the words that no training row has, above what is expected. None: half of them are expected to be."""
+    strange_texts: float
+    """Share of the cells with hardly a known word, or the same words again and again, above what is expected."""
+
+
+def changes_of(one: TextStatistics, trained: TextStatistics) -> Changes:
+    """Return how far texts are from those of the training rows.
+
+    Args:
+        one: the statistics of the texts.
+        trained: those of the training rows.
+    """
+    is_other = one.split != TRAIN
+    more = (share - trained.scripts.get(name, 0.0) for name, share in one.scripts.items())
+    unknown = one.unknown - trained.unknown if trained.unknown < FEW_KNOWN else None
+    return Changes(sum(change for change in more if change > 0), unknown, one.strange - is_other * trained.strange)
+
+
 def _judged(one: TextStatistics, trained: TextStatistics) -> Iterator[tuple[str, str]]:
     is_other = one.split != TRAIN
-    more = {name: share - trained.scripts.get(name, 0.0) for name, share in one.scripts.items()}
-    if is_other and sum(change for change in more.values() if change > 0) > MUCH_OF_SCRIPTS:
-        name = max(more, key=lambda script: more[script])
+    changes = changes_of(one, trained)
+    if is_other and changes.scripts > MUCH_OF_SCRIPTS:
+        name = max(one.scripts, key=lambda script: one.scripts[script] - trained.scripts.get(script, 0.0))
         before = trained.scripts.get(name, 0.0)
         yield "Another script", f"{one.scripts[name]:.1%} of the letters are {name}, of the training rows {before:.1%}."
-    if trained.unknown >= FEW_KNOWN:
+    if changes.unknown_words is None:
         return
-    if is_other and one.unknown > trained.unknown + MANY_UNKNOWN:
+    if is_other and changes.unknown_words > MANY_UNKNOWN:
         yield (
             "Unknown words",
             f"{one.unknown:.1%} of the words are in no training row, where {trained.unknown:.1%} were expected: they "
             "are in another language, or about another subject.",
         )
-    expected = trained.strange if is_other else 0.0
     number = round(one.strange * one.cells)
-    if one.strange > expected + STRANGE_SHARE and number >= STRANGE_CELLS:
+    if changes.strange_texts > STRANGE_SHARE and number >= STRANGE_CELLS:
         yield (
             "Strange texts",
             f"{number:,} cells ({one.strange:.1%}) have words that hardly another row has, or the same words again and "

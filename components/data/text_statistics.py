@@ -5,7 +5,7 @@ known if a training row has it or, for training rows, if another training row ha
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -105,10 +105,20 @@ class _CountTexts(BlockWork["Part", tuple[str, Counts], dict[str, Counts], dict[
         return state
 
 
+@dataclass(frozen=True)
+class Described:
+    """A column of text."""
+
+    splits: list[TextStatistics]
+    """Of each split."""
+    words: pa.Array
+    """(words,) string: those that the training rows have."""
+
+
 def describe(
     column: str, parts: Sequence["Part"], *, num_rows: int, run: Callable[[Any, Sequence["Part"]], Any]
-) -> list[TextStatistics]:
-    """Return the statistics of a column of text, of each split.
+) -> Described:
+    """Return what is known of a column of text.
 
     Args:
         column: its name.
@@ -123,7 +133,19 @@ def describe(
     known = pa.array(list(words), pa.string())
     to_others = pa.array([word for word, cells in words.items() if cells > 1], pa.string())
     compared: dict[str, Counts] = run(_CountTexts(column, known, to_others), some)
-    return [_statistics(column, split, own, compared[split]) for split, own in counts.items()]
+    return Described([statistics_of(column, split, own + compared[split]) for split, own in counts.items()], known)
+
+
+def compare(cells: pa.Array, known: pa.Array) -> Counts:
+    """Count what is compared with training rows, without the words and characters themselves.
+
+    Args:
+        cells: (rows,) string.
+        known: words of the training rows.
+    """
+    cells = pc.fill_null(cells, "")
+    words = _words_of(cells)
+    return replace(_described(cells, words), words={}, characters={}) + _compared(words, known)
 
 
 def _words_of(cells: pa.Array) -> pa.ListArray:
@@ -201,7 +223,14 @@ def _flat(words: pa.ListArray) -> tuple[Array, Array, pa.Array]:
     return ends - firsts, firsts, flat.filter(pa.array(is_word))
 
 
-def _statistics(column: str, split: str, counts: Counts, compared: Counts) -> TextStatistics:
+def statistics_of(column: str, split: str, counts: Counts) -> TextStatistics:
+    """Return the statistics of cells.
+
+    Args:
+        column: of the cells.
+        split: of the cells, or another word for them.
+        counts: of the cells.
+    """
     letters = counts.letters / max(counts.letters.sum(), 1)
     shares = sorted(zip((*SCRIPTS, OTHER_SCRIPT), letters.tolist(), strict=True), key=lambda one: -one[1])
     numbers = np.array(list(counts.characters.values()), np.float64)
@@ -216,6 +245,6 @@ def _statistics(column: str, split: str, counts: Counts, compared: Counts) -> Te
         median_words=int(np.searchsorted(below, 0.5 * counts.cells)),
         most_words=int(np.searchsorted(below, 0.99 * counts.cells)),
         entropy=float(-(numbers * np.log2(numbers)).sum()),
-        unknown=compared.num_unknown / max(counts.num_words, 1),
-        strange=compared.num_strange / max(counts.cells, 1),
+        unknown=counts.num_unknown / max(counts.num_words, 1),
+        strange=counts.num_strange / max(counts.cells, 1),
     )

@@ -3,12 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from kubetfx.artifacts import EVAL, TRAIN
+from kubetfx.components.data.text_judgement import Changes, TextStatistics, changes_of
+from kubetfx.components.data.text_statistics import statistics_of
 from kubetfx.components.evaluation import intervals
 from kubetfx.components.evaluation.evaluation_result import Interval, format_metric, worsening
 from kubetfx.components.evaluation.metric_registry import find_metric
@@ -25,6 +27,7 @@ Array = np.ndarray[Any, Any]
 MAX_UNSEEN = 10
 """Maximum number of unseen categories that are named."""
 BARS_OF_TEXT = 8
+REQUESTS = "requests"
 ANSWERS = "answers"
 """Subject of findings about the model's answers."""
 JENSEN_SHANNON, L_INFINITY = "Jensen-Shannon divergence", "L-infinity"
@@ -37,7 +40,9 @@ class Crossing:
     subject: str
     """A column, `answers`, or a metric."""
     kind: str
-    """`skew`, `drift`, `missing`, `unseen`, or, for a metric, `at_least`, `at_most`, `worse_by_at_most`."""
+    """`skew`, `drift`, `missing`, `unseen`; for text `scripts`, `unknown_words`, `strange_texts`; or, for a metric,
+    `at_least`, `at_most`, `worse_by_at_most`.
+    """
     value: float
     bound: float
 
@@ -49,6 +54,9 @@ class Crossing:
             "drift": f"has moved by {value} in the newest period, and may by {bound}",
             "missing": f"has a share of missing cells {value} above that of the training rows, and may have {bound}",
             "unseen": f"has categories that training never saw in {value} of its cells, and may in {bound}",
+            "scripts": f"has {value} of its letters in other scripts than the training rows, and may have {bound}",
+            "unknown_words": f"has a share of unknown words {value} above what is expected, and may have {bound}",
+            "strange_texts": f"has a share of texts in no known words {value} above training, and may have {bound}",
             "at_least": f"is {value}, and must be at least {bound}",
             "at_most": f"is {value}, and must be at most {bound}",
             "worse_by_at_most": f"is {value} worse than when the version was pushed, and may be {bound}",
@@ -76,10 +84,23 @@ class ColumnFinding:
     usual.
     """
     unseen_values: list[tuple[str, int]] = field(default_factory=list)
+    written: TextStatistics | None = None
+    """Of the texts of the requests."""
+    written_in_training: TextStatistics | None = None
+    changes: Changes | None = None
+    """How far the first are from the second."""
     outside: float | None = None
     """Share of the numbers outside the range of the training rows."""
     crossed: tuple[str, ...] = ()
     """Kinds of the exceeded bounds."""
+
+    @property
+    def texts_document(self) -> dict[str, Any] | None:
+        """What is written in it, for machines; None of other columns."""
+        if self.written is None or self.changes is None:
+            return None
+        own = {"scripts": self.written.scripts, "unknown": self.written.unknown, "strange": self.written.strange}
+        return own | {"changes": asdict(self.changes)}
 
 
 @dataclass(frozen=True)
@@ -194,6 +215,9 @@ def _column(column: TrainingColumn, state: Served, config: MonitoringConfig) -> 
             found["drift"] = _distance(value, config.bound(column.name, "drift"), True)
         if column.vocabulary is not None and cells.sum():
             found |= _unseen(both, column.vocabulary, total=int(both.total() + served.others.sum()))
+        if column.texts is not None and (counts := state.written.get(column.name)):
+            trained, written = column.texts.statistics, statistics_of(column.name, REQUESTS, counts)
+            found |= {"written": written, "written_in_training": trained, "changes": changes_of(written, trained)}
     else:
         shown = _shown_numbers(column, served, missing)
         if column.is_compared and cells.sum():
@@ -219,6 +243,9 @@ def _crossings(columns: Sequence[ColumnFinding], config: MonitoringConfig) -> It
             yield Crossing(one.name, "missing", more, bound)
         if one.unseen is not None and one.unseen > (bound := config.bound(one.name, "unseen")):
             yield Crossing(one.name, "unseen", one.unseen, bound)
+        for kind, change in asdict(one.changes).items() if one.changes else ():
+            if change is not None and change > (bound := config.bound(one.name, kind)):
+                yield Crossing(one.name, kind, change, bound)
 
 
 def _distance(value: float, bound: float, is_text: bool) -> Distance:

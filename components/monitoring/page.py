@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,9 @@ def write_metrics(path: Path, about: About, findings: Findings, now: float) -> N
         gauges.set(
             "unseen_ratio", "Share of categories that are not in the training rows.", column.unseen, column=column.name
         )
+        for kind, change in asdict(column.changes).items() if column.changes else ():
+            what = "How much more of a text is in other scripts, unknown, or strange, than in training."
+            gauges.set("text_change_ratio", what, change, column=column.name, kind=kind)
     subjects: list[tuple[str, Any]] = [(one.name, one) for one in findings.columns]
     subjects += [("answers", findings.answers)] if findings.answers else []
     for name, one in subjects:

@@ -1,13 +1,18 @@
 """The reference of a served version: the statistics of the training rows, and the evaluation when it was pushed."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from kubetfx.artifacts import EVALUATION, SCHEMA, SERVING_MODEL, TRAIN
+from kubetfx.artifacts import EVALUATION, SCHEMA, SERVING_MODEL, TEXTS, TRAIN, WORDS
+from kubetfx.components.data.text_judgement import TextStatistics
 from kubetfx.components.evaluation.evaluation_result import EvaluationResult, read_result
 from kubetfx.components.evaluation.scores import Scores
 from kubetfx.components.report import data_facts
@@ -22,6 +27,15 @@ Bucket = tuple[float, float, float]
 
 _ANY_VALUE = ("hashed", "list", "text")
 """Roles of columns in which new values are usual."""
+
+
+@dataclass(frozen=True)
+class TrainingTexts:
+    """The texts of the training rows."""
+
+    statistics: TextStatistics
+    words: pa.Array
+    """All that they have."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,8 @@ class TrainingColumn:
     """All values of the training rows; None if unknown, or if any value is usual."""
     separator: str | None = None
     """Of a list."""
+    texts: TrainingTexts | None = None
+    """What is written in a column of text."""
 
     @property
     def missing(self) -> float:
@@ -118,8 +134,11 @@ def read(record: RunRecord, version: int, *, ignored: Sequence[str]) -> Referenc
     described = {one.name: one for one in data_facts.describe({TRAIN: by_split[TRAIN]}, schema=schema).columns}
     features = {data_facts.name_of(one): one for one in by_split[TRAIN].features}
     names = [n for n in facts.inputs if n in features and n not in ignored and n not in facts.image_columns]
+    texts = _texts(record.output("ExampleValidator", "anomalies"))
     columns = {
-        name: _column(features[name], described[name], facts, roles.get(name, ""), listed.get(name, frozenset()))
+        name: _column(
+            features[name], described[name], facts, roles.get(name, ""), listed.get(name, frozenset()), texts.get(name)
+        )
         for name in names
     }
     evaluation = record.output("Evaluator", "evaluation")
@@ -127,7 +146,27 @@ def read(record: RunRecord, version: int, *, ignored: Sequence[str]) -> Referenc
     return Reference(version, record.run_id, facts, columns, read_result(evaluation) if has_result else None)  # type: ignore[arg-type]
 
 
-def _column(statistics: Any, column: Column, facts: ModelFacts, role: str, domain: frozenset[str]) -> TrainingColumn:
+def _texts(anomalies: Path | None) -> dict[str, TrainingTexts]:
+    """Return what is known of the texts of the training rows, by column."""
+    if anomalies is None or not (anomalies / WORDS).is_file():  # an earlier version wrote none
+        return {}
+    found = [TextStatistics(**one) for one in json.loads((anomalies / TEXTS).read_text(encoding="utf-8"))]
+    words = pq.read_table(anomalies / WORDS)
+    return {
+        one.column: TrainingTexts(one, words.filter(pc.equal(words["column"], one.column))["word"].combine_chunks())
+        for one in found
+        if one.split == TRAIN
+    }
+
+
+def _column(
+    statistics: Any,
+    column: Column,
+    facts: ModelFacts,
+    role: str,
+    domain: frozenset[str],
+    texts: TrainingTexts | None,
+) -> TrainingColumn:
     is_text = facts.columns.get(column.name) == "string"
     edges, counts = np.zeros(0), np.zeros(0)
     frequencies: dict[str, float] = {}
@@ -143,4 +182,4 @@ def _column(statistics: Any, column: Column, facts: ModelFacts, role: str, domai
             edges = np.array([buckets[0][0], *(high for _, high, _ in buckets)])
             counts = np.array([count for *_, count in buckets])
     separator = facts.separators.get(column.name)
-    return TrainingColumn(column.name, column, is_text, edges, counts, frequencies, vocabulary, separator)
+    return TrainingColumn(column.name, column, is_text, edges, counts, frequencies, vocabulary, separator, texts)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from kubetfx.components.data.text_statistics import MAX_CELLS, Counts, compare
 from kubetfx.components.evaluation.metric import Accumulator
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.row_sample import Drawn
@@ -112,6 +114,8 @@ class Served:
 
     numbers: dict[str, Numbers] = field(default_factory=dict)
     texts: dict[str, Texts] = field(default_factory=dict)
+    written: dict[str, Counts] = field(default_factory=dict)
+    """What is written in columns of text."""
     answers: Numbers | None = None
     classes: Array | None = None
     """(2, classes) rows for which the model predicts each class."""
@@ -178,6 +182,7 @@ class Adder:
                 self._all_missing(name, column, newest)
             elif column.is_text and cells.dtype == object:
                 _merge(state.texts, name, _texts_of(cells, newest, column))
+                self._add_written(column, cells)
             elif not column.is_text and cells.dtype != object and cells.ndim == 1:
                 _merge(state.numbers, name, _numbers_of(cells, newest, column.edges))
             else:
@@ -187,6 +192,13 @@ class Adder:
             self._add_answers(outputs, newest, periods)
         if plan.labels is not None:
             self._add_quality(plan.labels, block, outputs, periods)
+
+    def _add_written(self, column: TrainingColumn, cells: Array) -> None:
+        before = self.state.written.get(column.name, Counts())
+        if column.texts is None or before.cells >= MAX_CELLS:
+            return
+        texts = [(cell or b"").decode(errors="replace") for cell in cells.ravel()]
+        self.state.written[column.name] = before + compare(pa.array(texts, pa.string()), column.texts.words)
 
     def _in_time(self, block: Block) -> Block:
         oldest = self._plan.oldest
@@ -271,6 +283,8 @@ class Adder:
             _merge(state.numbers, name, numbers)
         for name, texts in other.texts.items():
             _merge(state.texts, name, texts)
+        for name, counts in other.written.items():
+            state.written[name] = state.written.get(name, Counts()) + counts
         if other.answers is not None:
             state.answers = _merged(state.answers, other.answers)
         if other.classes is not None:

@@ -25,6 +25,12 @@ class ColumnBounds(Section):
     """Largest increase of the share of missing cells compared with the training rows. 1: any."""
     unseen: Share | None = None
     """Largest share of rows with a category that is not in the training rows. 1: any."""
+    scripts: Share | None = None
+    """Largest increase, over all scripts, of their share of the letters of a text. 1: no bound."""
+    unknown_words: Share | None = None
+    """Largest increase of the share of unknown words of a text, compared with the expected one. 1: no bound."""
+    strange_texts: Share | None = None
+    """Largest increase of the share of texts in another language, or in none. 1: no bound."""
 
 
 class MonitoringConfig(Section):
@@ -54,6 +60,16 @@ class MonitoringConfig(Section):
     """Largest increase of the share of missing cells compared with the training rows, in each column. 1: any."""
     unseen: Share = 0.01
     """Largest share of rows with a category that is not in the training rows, in each column. 1: any."""
+    scripts: Share = 0.1
+    """Largest increase, over all scripts, of their share of the letters, in each column of text. 1: no bound."""
+    unknown_words: Share = 0.15
+    """Largest increase of the share of words that no training row has, in each column of text. The expected share is
+    that of the words of a training row that no other training row has. 1: no bound.
+    """
+    strange_texts: Share = 0.02
+    """Largest increase of the share of texts of five or more words of which four fifths are unknown, or which repeat the
+    same words, in each column of text. 1: no bound.
+    """
     scores: Share = 0.1
     """Largest distance of the model's answers from those for the evaluation split when the version was pushed, and of
     the newest period's answers from the earlier ones: in the shares of the classes, and in the distribution of the
@@ -73,7 +89,7 @@ class MonitoringConfig(Section):
 
         Args:
             column: its name.
-            kind: `skew`, `drift`, `missing` or `unseen`.
+            kind: the name of the bound.
         """
         own = getattr(self.columns[column], kind) if column in self.columns else None
         found: float = getattr(self, kind) if own is None else own

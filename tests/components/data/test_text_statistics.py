@@ -1,5 +1,6 @@
 """Statistics of texts, and the rules that are made of them, on texts of which everything is known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def described(folder: Path, **splits: list[str | None]) -> dict[str, TextStatist
         num_rows=sum(map(len, splits.values())),
         run=lambda work, items: block_work.run_here(work, items, threads=2),
     )
-    return {one.split: one for one in found}
+    return {one.split: one for one in found.splits}
 
 
 def titles(found: dict[str, TextStatistics]) -> set[tuple[str, str]]:
@@ -52,6 +53,19 @@ def titles(found: dict[str, TextStatistics]) -> set[tuple[str, str]]:
 
 TRAIN = sentences(ENGLISH, 200)
 EVAL = sentences(ENGLISH, 60, seed=1)
+
+
+def test_cells_compared_later_have_the_statistics_of_a_split(tmp_path):
+    russian = ["совсем другие слова на чужом языке", None, *EVAL]
+    expected = described(tmp_path, train=TRAIN, eval=russian)["eval"]
+    words = pa.array(sorted({word for text in TRAIN for word in text.lower().strip(".").split()}))
+
+    counts = text_statistics.compare(pa.array(russian), words)
+
+    found = text_statistics.statistics_of("text", "eval", counts)
+    assert replace(found, entropy=expected.entropy) == expected
+    assert counts.words == counts.characters == {}
+    assert found.unknown == 6 / (6 + 60 * 12)
 
 
 def test_what_is_counted_is_what_is_there(tmp_path):

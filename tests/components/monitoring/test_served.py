@@ -1,19 +1,25 @@
 """What is added up of requests, and what is found in it."""
 
+import json
 import math
 from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from kubetfx.artifacts import TRAIN
+from kubetfx.artifacts import TEXTS, TRAIN, WORDS
+from kubetfx.components.data.text_statistics import compare, statistics_of
 from kubetfx.components.evaluation import scores
 from kubetfx.components.evaluation.evaluation_result import EvaluationResult
 from kubetfx.components.monitoring import findings, served
+from kubetfx.components.monitoring import reference as references
 from kubetfx.components.monitoring.late_labels import read_labels
-from kubetfx.components.monitoring.reference import Reference, TrainingColumn
+from kubetfx.components.monitoring.reference import Reference, TrainingColumn, TrainingTexts
 from kubetfx.components.monitoring.served import Adder, Plan
 from kubetfx.components.report.facts import Column, ColumnSplit
 from kubetfx.config.monitoring_section import ColumnBounds, MonitoringConfig
@@ -148,6 +154,43 @@ def test_memory_of_a_column_of_free_text_is_bounded(monkeypatch: pytest.MonkeyPa
     assert counted.counts[1][b"a"] == 600
     assert counted.counts[1].total() + counted.others[1] == 2_600
     assert isinstance(counted.counts[1], Counter)
+
+
+def test_texts_of_requests_are_compared_with_those_of_training() -> None:
+    trained = [f"the film number {'abcdefghij'[i % 10]} was good fun" for i in range(100)]
+    words = pa.array(sorted({word for text in trained for word in text.split()}))
+    statistics = statistics_of("review", TRAIN, compare(pa.array(trained), words))
+    column = replace(category("review", {}), vocabulary=None, texts=TrainingTexts(statistics, words))
+    ref = reference(column)
+    usual = texts(*(text.encode() for text in trained[:50]), None)
+    other = texts(*("этот фильм был очень хороший".encode() for _ in range(30)))
+
+    same = found_in(adder_of(Plan(ref, NEWEST, DAY), block(51, {"review": usual})), ref)
+    parts = adder_of(Plan(ref, NEWEST, DAY), block(51, {"review": usual}))
+    parts.merge(adder_of(Plan(ref, NEWEST, DAY), block(30, {"review": other})).state)
+    both = found_in(parts, ref, unseen=1, skew=1, scripts=0.2, unknown_words=0.3, strange_texts=0.5)
+
+    assert [one.kind for one in same.crossed if one.subject == "review"] == []
+    (found,) = both.columns
+    assert found.changes is not None
+    assert found.changes.scripts == pytest.approx(found.written.scripts["Cyrillic"], abs=0.02)
+    assert found.changes.unknown_words == pytest.approx(150 / (50 * 7 + 150))
+    assert found.changes.strange_texts == pytest.approx(30 / 81)
+    assert [one.kind for one in both.crossed] == ["scripts"]
+    assert "of its letters in other scripts than the training rows, and may have 0.2" in str(both.crossed[0])
+
+
+def test_words_of_training_rows_are_read_as_examplevalidator_writes_them(tmp_path: Path) -> None:
+    found = {name: compare(pa.array(["one two", "two three"]), pa.array(["two"])) for name in ("a", "b")}
+    statistics = [statistics_of(name, split, one) for name, one in found.items() for split in (TRAIN, "eval")]
+    (tmp_path / TEXTS).write_text(json.dumps([asdict(one) for one in statistics]))
+    pq.write_table(pa.table({"column": ["a", "b", "b"], "word": ["two", "one", "three"]}), tmp_path / WORDS)
+
+    texts = references._texts(tmp_path)
+
+    assert texts["a"].statistics == statistics[0]
+    assert {name: one.words.to_pylist() for name, one in texts.items()} == {"a": ["two"], "b": ["one", "three"]}
+    assert references._texts(tmp_path / "earlier") == {}
 
 
 def test_drift_needs_two_periods_and_rows_of_other_versions_are_left_out() -> None:
