@@ -137,7 +137,7 @@ def describe(
 
 
 def compare(cells: pa.Array, known: pa.Array) -> Counts:
-    """Count what is compared with training rows, without the words and characters themselves.
+    """Return counts of what is compared with training rows, without the words and characters themselves.
 
     Args:
         cells: (rows,) string.
