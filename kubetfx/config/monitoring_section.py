@@ -67,8 +67,8 @@ class MonitoringConfig(Section):
     that of the words of a training row that no other training row has. 1: no bound.
     """
     strange_texts: Share = 0.02
-    """Largest increase of the share of texts of five or more words, four fifths of them unknown, or of texts that repeat
-    the same words, in each column of text. 1: no bound.
+    """Largest increase of the share of strange texts, in each column of text: of five or more words of which four
+    fifths are unknown, or of the same words again and again. 1: no bound.
     """
     scores: Share = 0.1
     """Largest distance of the model's answers from those for the evaluation split when the version was pushed, and of
