@@ -1,7 +1,10 @@
 """Cleaning of text in the graph: Unicode, HTML, addresses, contractions and signs, until words are between spaces."""
 
+import atexit
 import functools
 import html.entities
+import shutil
+import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -186,11 +189,20 @@ def _expanded(texts: tf.Tensor, config: TextCleaningConfig) -> tf.Tensor:
 
 
 def _contractions(chosen: Any) -> Any:
-    if chosen == "english":
-        return tf.lookup.TextFileInitializer(str(ENGLISH), tf.string, 0, tf.string, 1, delimiter="\t")
-    return _pairs(
-        {unicodedata.normalize("NFKD", word.replace("\u2019", "'")).lower(): long for word, long in chosen.items()}
-    )
+    path = ENGLISH if chosen == "english" else _table_file(tuple(chosen.items()))
+    return tf.lookup.TextFileInitializer(str(path), tf.string, 0, tf.string, 1, delimiter="\t")
+
+
+@functools.cache
+def _table_file(contractions: tuple[tuple[str, str], ...]) -> Path:
+    """Write a table of the user's as a file, which SavedModels have a copy of. It stays as long as the process."""
+    folder = tempfile.mkdtemp(prefix="kubetfx-contractions-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    words = {unicodedata.normalize("NFKD", word.replace("\u2019", "'")).lower(): long for word, long in contractions}
+    path = Path(folder) / ENGLISH.name
+    lines = [f"{' '.join(word.split())}\t{' '.join(long.split())}\n" for word, long in words.items()]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
 
 
 def _pairs(values: Mapping[str, str]) -> Any:

@@ -271,6 +271,25 @@ def test_served_texts_are_those_of_training(texts, tmp_path):
         )
 
 
+def test_contractions_of_the_user_are_an_asset_of_the_model(preprocess, tmp_path):
+    rows = [{"review": f"it was {'gr8' if i % 2 else 'bd'} no. {i}", "liked": "yn"[i % 2]} for i in range(60)]
+    table = {"Gr8": "really  great", "bd": "bad"}
+    config = {"kind": "bag", "cleaning": {"contractions": table}, "min_count": 1}
+    texts = preprocess(rows, label="liked", text=["review"], text_encoder=config)
+
+    exported = next(exporting := export(texts, tmp_path / "model", rows))
+
+    (file,) = (tmp_path / "model").rglob("assets/contractions.tsv")
+    assert file.read_text().splitlines() == ["gr8\treally great", "bd\tbad"]
+    vocabulary = {token.decode() for token in texts.output.vocabulary_by_name("text")}
+    assert {"really", "great", "really great", "bad"} <= vocabulary
+    assert "gr8" not in vocabulary
+    short, long = (np.array([text.encode()], object) for text in ("it was GR8", "it was really great"))
+    found = [exported.run("serving_default", review=cells)["probabilities"] for cells in (short, long)]
+    np.testing.assert_allclose(*found, atol=TOLERANCE)
+    exporting.close()
+
+
 def test_invalid_utf8_in_a_request_is_answered(texts, tmp_path):
     for exported in export(texts, tmp_path / "model", ROWS):
         inputs = {"review": np.array([b"great \xff\xfe fun"], object), "stars": np.array([0.5], np.float32)}
