@@ -1,7 +1,15 @@
 """An example of each key of pipeline.yaml, for docs/reference/config.md."""
 
+import json
+import os
+import shutil
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from kubetfx.config.loading import load_config
+from kubetfx.errors import ConfigError
 
 Schema = Mapping[str, Any]
 EXAMPLES: Mapping[str, Any] = {
@@ -43,6 +51,7 @@ EXAMPLES: Mapping[str, Any] = {
     "model.backbone": "EfficientNetB0",
     "model.weights": "none",
     "model.module": "my_network",
+    "model.trees.max_depth": 8,
     "model.hidden_units": [256, 128],
     "model.ensemble": 5,
     "training.loss": "my_training:focal",
@@ -52,7 +61,7 @@ EXAMPLES: Mapping[str, Any] = {
     "training.fine_tune.from_layer": "block6a_expand_conv",
     "training.distribution.directory": "/shared/training",
     "training.distribution.ray.address": "ray-head:6379",
-    "training.distribution.ray.version": "2.60.0",
+    "training.distribution.ray.version": "2.61.0",
     "tuning.metric": "auc",
     "tuning.search": {"training.learning_rate": {"log": [0.0001, 0.01]}, "model.dropout": [0, 0.1, 0.3]},
     "tuning.storage": "postgresql://tuner:${DB_PASSWORD}@db.example:5432/studies",
@@ -169,3 +178,135 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     for name in reversed(key.split(".")):
         value = {name: value}
     return value
+
+
+_TABLE = {"name": "houses", "data": {"path": "table", "label": "label"}}
+_PICTURES = {"data": {"format": "images"}}
+SECRETS = {"DB_PASSWORD": "of the database", "MLFLOW_TOKEN": "of the server"}
+_NEEDED: Mapping[tuple[str, ...], Mapping[str, Any]] = {
+    ("data.source_options",): {"data": {"source": "my_source:read"}},
+    ("data.splits.by",): {"data": {"splits": {"column": "customer"}}},
+    ("data.splits.train",): {"data": {"splits": {"validation": 0.3, "eval": 0.35}}},
+    ("data.splits.validation",): {"data": {"splits": {"train": 0.6, "eval": 0.2}}},
+    ("data.splits.eval",): {"data": {"splits": {"train": 0.6}}},
+    ("data.window",): {"data": {"path": "houses/{YYYY}-{MM}-{DD}/*.csv"}},
+    (
+        "data.max_",
+        "model.image_size",
+        "model.resize",
+        "model.filters",
+        "model.backbone",
+        "model.augmentation",
+    ): _PICTURES,
+    ("model.top_k", "training.label_smoothing", "evaluation.robustness"): _PICTURES,
+    ("model.weights", "training.fine_tune"): {**_PICTURES, "model": {"backbone": "EfficientNetB0"}},
+    ("features.text_encoder.augmentation",): {
+        "features": {"text_encoder": {"kind": "cnn", "augmentation": {"synonyms": {"book": ["novel"]}}}}
+    },
+    ("features.text_encoder.layers", "features.text_encoder.heads", "features.text_encoder.pretrain."): {
+        "features": {"text_encoder": {"kind": "transformer"}}
+    },
+    ("features.text_encoder.fine_tune",): {"features": {"text_encoder": {"pretrained": "encoder"}}},
+    ("model.trees",): {"model": {"kind": "trees"}},
+    ("training.distribution",): {"training": {"distribution": {"strategy": "multi_worker"}}},
+    ("training.distribution.parameter_servers",): {"training": {"distribution": {"strategy": "parameter_server"}}},
+    ("training.distribution.ray.",): {"training": {"distribution": {"launcher": "ray"}}},
+    ("serving.endpoint", "serving.canary"): {"serving": {"endpoint": {"grpc": "server:8500"}}},
+    ("tracking",): {"tracking": {"mlflow": "http://server:5000"}},
+    ("beam.environment",): {"beam": {"environment": {"type": "EXTERNAL"}}},
+    ("retrain.on",): {"monitoring": {"requests": "requests"}},
+    ("retrain.every",): {"retrain": {"on": ["schedule"]}},
+}
+"""What else a config has to say for a key, by how keys begin."""
+_OF_ONE_COMPONENT = "kubeflow.every_component.gpu"
+"""Its keys are those of `kubeflow.resources` too, where alone they are valid."""
+
+
+def _joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    # Where both say something, the second counts.
+    both = {key: _joined(first[key], value) if isinstance(first.get(key), dict) and isinstance(value, dict) else value
+            for key, value in second.items()}  # fmt: skip
+    return {**first, **both}
+
+
+def without_and_with(key: str, example: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a config without the example of a key, and one with it; both say what else the key needs.
+
+    Args:
+        key: with dots.
+        example: of the key.
+    """
+    config: dict[str, Any] = dict(_TABLE)
+    for beginnings, more in _NEEDED.items():
+        if key.startswith(beginnings):
+            config = _joined(config, more)
+    part = nested(key, example)
+    if key.startswith(_OF_ONE_COMPONENT):
+        part = {"kubeflow": {"resources": {"Trainer": part["kubeflow"]["every_component"]}}}
+    return config, _joined(config, part)
+
+
+def write_own_modules(folder: Path) -> None:
+    """Write the modules and the schema that examples name.
+
+    Args:
+        folder: of the pipeline.yaml.
+    """
+    for name in ("column_type", "component", "metric", "network", "source", "training"):
+        for module in (Path(__file__).parents[1] / "examples" / "extending" / name).glob("*.py"):
+            shutil.copy(module, folder)
+    (folder / "schema.pbtxt").touch()
+
+
+_NOT_OF_A_NODE = {
+    "name": "the beginning, in another workspace",
+    "workspace": "the beginning, in another workspace",
+    "workspace.path": "the beginning, in another workspace",
+    "definition": "what it changes",
+}
+
+
+class Effects:
+    """From which node a run executes nodes again when a key is changed: what the pipeline itself says."""
+
+    def __init__(self) -> None:
+        from kubetfx.pipeline.definition import create_pipeline  # imports TFX
+
+        self._create = create_pipeline
+        self._folder = Path(tempfile.mkdtemp())
+        self._known: dict[str, dict[str, str]] = {}
+        write_own_modules(self._folder)
+        os.environ.update({name: os.environ.get(name, value) for name, value in SECRETS.items()})
+
+    def of(self, key: str, example: Any) -> str:
+        """Return the first component that runs again; those that need its outputs follow.
+
+        Args:
+            key: with dots.
+            example: of the key.
+        """
+        if key in _NOT_OF_A_NODE:
+            return _NOT_OF_A_NODE[key]
+        without, changed = without_and_with(key, example)
+        try:
+            before = self._nodes(without)
+        except ConfigError:  # which it is with the key alone
+            before = self._nodes(_TABLE)
+        after = self._nodes(changed)
+        names = [*after, *(name for name in before if name not in after)]
+        return next((name.partition(".")[0] for name in names if before.get(name) != after.get(name)), "nothing")
+
+    def _nodes(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """What TFX's cache knows of each node, in their order."""
+        text = json.dumps(config, sort_keys=True)
+        if text not in self._known:
+            components = self._create(load_config(config, folder=self._folder)).components
+            self._known[text] = {
+                each.id: json.dumps({key: str(value) for key, value in each.exec_properties.items()}, sort_keys=True)
+                for each in components
+            }
+        return self._known[text]
+
+    def end(self) -> None:
+        """Remove what was written."""
+        shutil.rmtree(self._folder)

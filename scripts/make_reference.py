@@ -16,7 +16,7 @@ from typing import Any
 import python_reference
 import typer
 import yaml
-from config_examples import example_of, nested
+from config_examples import Effects, example_of, nested
 from typer.cli import get_docs_for_click
 
 from kubetfx import errors
@@ -40,8 +40,12 @@ def config_page() -> str:
         "<!-- scripts/make_reference.py writes this page. -->\n",
         "A key with dots is one below another: `training.epochs` is `training: {epochs: ...}`. `--set KEY=VALUE` of a "
         "command overrides a value in the file, and `kubetfx schema` prints all of this for an editor.\n",
+        "*Runs again from* is the first component that is executed again when the key is changed; those that need its "
+        "outputs follow, and the others come from the cache. It is what the example changes in the pipeline.\n",
     ]
-    sections += _section(schema, schema["$defs"], path="")
+    effects = Effects()
+    sections += _section(schema, schema["$defs"], effects, path="")
+    effects.end()
     return "\n".join(sections)
 
 
@@ -63,7 +67,7 @@ def examples(section: Schema, definitions: Schema, *, path: str = "") -> Iterato
                 yield from examples(part, definitions, path=f"{path}{key}.")
 
 
-def _section(section: Schema, definitions: Schema, *, path: str) -> Iterator[str]:
+def _section(section: Schema, definitions: Schema, effects: Effects, *, path: str) -> Iterator[str]:
     """Yield the table of a section, and after it those of the sections below it."""
     below: list[tuple[str, Schema]] = []
     rows = []
@@ -76,16 +80,18 @@ def _section(section: Schema, definitions: Schema, *, path: str) -> Iterator[str
         words = _one_line(field.get("description") or (own[0].get("description", "") if own else ""))
         default = "required" if key in required else _default(field, is_section=bool(own))
         example = example_of(dotted, field, parts)
+        effect = ""
         if example is not None:
             words += f" Example: `{_flow(nested(key, example))}`.".replace("|", "\\|")
-        rows.append(f"| `{dotted}` | {_takes(parts, definitions)} | {default} | {words} |")
+            effect = effects.of(dotted, example)
+        rows.append(f"| `{dotted}` | {_takes(parts, definitions)} | {default} | {effect} | {words} |")
     if path:
         yield f"\n## {path.removesuffix('.')}\n"
         yield f"{_one_line(section.get('description', ''))}\n"
-    yield "| key | takes | default | |\n|---|---|---|---|"
+    yield "| key | takes | default | runs again from | |\n|---|---|---|---|---|"
     yield from rows
     for dotted, part in below:
-        yield from _section(part, definitions, path=f"{dotted}.")
+        yield from _section(part, definitions, effects, path=f"{dotted}.")
 
 
 def _followed(part: Schema, definitions: Schema) -> Schema:
