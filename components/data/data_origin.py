@@ -38,10 +38,7 @@ def data_origin(
 def _files(paths: Sequence[str], span_of: Mapping[str, str], store: SpanStore | None) -> list[DataFile]:
     if store is not None and span_of:
         places = [store.place(span_of[path], "digest", state_of([path])) for path in paths]
-        found: list[DataFile] = store.completed(
-            places, lambda missing: _look_at([paths[number] for number in missing], span_of)
-        )
-        return found
+        return list(store.completed(places, lambda missing: _look_at([paths[number] for number in missing], span_of)))
     return _look_at(paths, span_of)
 
 

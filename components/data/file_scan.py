@@ -55,7 +55,7 @@ def profiles_of(files: TableFiles, data: DataConfig, run: Run, store: SpanStore 
     def scanned(unknown: list[int]) -> list[TableProfile]:
         return _scanned(replace(files, paths=tuple(files.paths[number] for number in unknown)), data, run)
 
-    return store.completed(places, scanned)
+    return list(store.completed(places, scanned))
 
 
 def _scanned(files: TableFiles, data: DataConfig, run: Run) -> list[TableProfile]:

@@ -11,7 +11,7 @@ import os
 import pickle
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,23 +87,30 @@ class SpanStore:
         partial.write_bytes(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
         partial.replace(place)
 
-    def completed(self, places: Sequence[Path], make: Callable[[list[int]], Iterable[Any]]) -> list[Any]:
-        """Return entries; compute and store the missing ones.
+    def completed(self, places: Sequence[Path], make: Callable[[list[int]], Iterable[Any]]) -> Iterator[Any]:
+        """Return entries one by one, and first make and keep those that are not there.
 
         Args:
-            places: The paths of the entries.
-            make: Takes the numbers of the missing entries, and returns them in that order. It is not called if none is
-                missing.
+            places: of the entries.
+            make: given the numbers of some entries, returns them in that order. It is not called for none.
 
-        Returns:
-            All entries.
+        Yields:
+            Every entry, in the order of the places.
         """
-        entries = [self.read(place) for place in places]
-        missing = [number for number, entry in enumerate(entries) if entry is None]
-        for number, entry in zip(missing, make(missing) if missing else (), strict=True):
+        made = self._made([number for number, place in enumerate(places) if not place.exists()], places, make)
+        for number, place in enumerate(places):
+            entry = made.pop(number, None)
+            if entry is None and (entry := self.read(place)) is None:
+                entry = self._made([number], places, make)[number]
+            yield entry
+
+    def _made(
+        self, numbers: list[int], places: Sequence[Path], make: Callable[[list[int]], Iterable[Any]]
+    ) -> dict[int, Any]:
+        made = dict(zip(numbers, make(numbers) if numbers else (), strict=True))
+        for number, entry in made.items():
             self.write(places[number], entry)
-            entries[number] = entry
-        return entries
+        return made
 
     def changes(self, spans: Sequence[Span]) -> tuple[str, ...]:
         """Compare spans with those of earlier runs.
