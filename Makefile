@@ -41,13 +41,14 @@ cluster-test: setup ## Manifests, packages and accounts on a real Kubernetes API
 image-test: setup ## Builds the image with Docker, and runs packages' tasks in it
 	@KUBETFX_DOCKER_TESTS=1 $(BIN)/python -m pytest -n 0 -m "long or not long" tests/kubeflow/test_image.py
 
-check: setup ## Format, lint, types and the direction of imports
+check: setup ## Format, lint, types, the direction of imports and the words of the prose
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python scripts/check_words.py
 
-fix: setup ## What the formatter and the linter can mend
+fix: setup ## What the formatter and the linter can fix
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 

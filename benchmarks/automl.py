@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("autogluon", type=Path, nargs="?", help="an environment that has AutoGluon")
     parser.add_argument("ludwig", type=Path, nargs="?", help="an environment that has Ludwig")
     parser.add_argument("--tables", nargs="+", default=NAMES, help="some of them (default: all)")
-    parser.add_argument("--again", nargs="+", default=[], choices=CONTENDERS, help="those that are measured anew")
+    parser.add_argument("--again", nargs="+", default=[], choices=CONTENDERS, help="those that are measured again")
     parser.add_argument("--busy", action="store_true", help="say in the report that other jobs ran meanwhile")
     parser.add_argument("--only-report", action="store_true", help="measure nothing; write the report again")
     arguments = parser.parse_args()

@@ -7,7 +7,7 @@ same fast callable and with the same batch size; it keeps what it gets in memory
 batch-predict` does its whole job: blocks, files that are brought to the disk, the published Parquet file. Both start
 with their libraries imported. Rounds alternate, so that what else runs on the machine meets all of them.
 
-Puts the figures into benchmarks/README.md. Exit code 1: fewer than SHARE of the loop's rows a second.
+Puts the figures into benchmarks/README.md. Exit code 1: fewer than SHARE of the loop's rows per second.
 """
 
 import argparse
@@ -127,7 +127,7 @@ def _bulk(saved_model: Path, table: Path, arguments: tuple[str, ...]) -> None:
 
 
 def _share(timings: Mapping[str, Sequence[Timing]], name: str) -> float:
-    """For the loop's rows a second: the median over the rounds, each against the loop of the same round."""
+    """As a share of the loop's rows per second: the median over the rounds, each against the loop of the same round."""
     rounds = zip(timings[name], timings[LOOP], strict=False)
     return statistics.median(ours.rows_per_second / loop.rows_per_second for ours, loop in rounds)
 

@@ -39,7 +39,7 @@ class Run:
     wall_seconds: float
     cpu_seconds: float
     fold_seconds: float
-    """Of a fold, on average."""
+    """Fold seconds of a fold, on average."""
     scores: dict[str, list[float]]
     """By metric, a value per fold."""
 

@@ -41,7 +41,7 @@ class Run:
 
     cpu_seconds: float
     loss: float
-    """Of the validation, after the last epoch."""
+    """Loss of the validation, after the last epoch."""
     staleness: float | None
 
 

@@ -55,7 +55,7 @@ class ProcessRun:
 
     @property
     def seconds_by_part(self) -> dict[str, float]:
-        """For each node, and of what is no node: start of Python, imports, the check of the data, the summary."""
+        """Seconds of each node, and of other work: start of Python, imports, the check of the data, the summary."""
         nodes = {node["id"]: node["seconds"] for node in self.document["nodes"]}
         return {**nodes, "outside the nodes": self.wall_seconds - sum(nodes.values())}
 
@@ -71,12 +71,12 @@ class Measurement:
     """Each the same command in the same workspace."""
     metric: str
     claim: str
-    """The score that the yaml promises, as it stands there."""
+    """The score that the yaml promises, as written there."""
     baseline: float | None
 
     @property
     def score(self) -> float:
-        """Of the worst run. They differ only where training can't be reproduced."""
+        """Score of the worst run. They differ only where training can't be reproduced."""
         return min(run.document["metrics"][self.metric] for run in self.fresh)
 
     def misses(self) -> Iterator[str]:

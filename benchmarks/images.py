@@ -2,10 +2,10 @@
 
     python -m benchmarks.images [example-gen] [input] [serving] [batch] [--files N] [--rounds N]
 
-example-gen  files a second of ImageExampleGen, and of a hand-written converter with TFX's ImportExampleGen
-input        images a second of training, and of a tf.data loop with the same network: kept in memory, and not
+example-gen  files per second of ImageExampleGen, and of a hand-written converter with TFX's ImportExampleGen
+input        images per second of training, and of a tf.data loop with the same network: kept in memory, and not
 serving      milliseconds for a 224 x 224 JPEG over gRPC and REST, and for a bare call of the session
-batch        pictures a second of `kubetfx batch-predict`, and of a loop around the session
+batch        pictures per second of `kubetfx batch-predict`, and of a loop around the session
 
 Rounds alternate, so that what else runs on the machine meets both; a figure is the median of the rounds, and a share
 the median of their shares. Puts the tables into benchmarks/README.md. Exit code 1: a figure misses its bound (BOUNDS).
@@ -55,7 +55,7 @@ BATCH = 64
 CALLS = 300
 BATCH_FILES = 1_000
 BOUNDS = {"example-gen": 5.0, "input": 0.9, "serving": 2.0, "batch": 0.8}
-"""Times faster at least; share of the images a second at least; milliseconds more at most; share at least."""
+"""Times faster at least; share of the images per second at least; milliseconds more at most; share at least."""
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,9 @@ class Run:
     nodes: dict[str, float] = field(default_factory=dict)
     """Seconds of each node or step."""
     first_line_seconds: float | None = None
-    """Until something stood on the screen. Of kubetfx."""
+    """Seconds until the first line on the screen, for kubetfx."""
     executed: int | None = None
-    """Nodes that were not taken from the cache. Of kubetfx."""
+    """Number of nodes that were not taken from the cache, for kubetfx."""
 
 
 def main() -> int:

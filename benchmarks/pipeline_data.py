@@ -1,4 +1,4 @@
-"""The tables that benchmarks/pipeline.py runs on, as CSV files and as what its peers are told about them."""
+"""The tables that benchmarks/pipeline.py runs on, as CSV files and as the description for its peers."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,9 @@ LONG = f"x{LONG_COLUMNS}"
 WIDE_ROWS, WIDE_COLUMNS = 10_000, 2_000
 BLOCK_ROWS = 100_000
 CLASS_DISTANCE = 0.35
-"""Of the means of two classes in a column, in standard deviations: the best possible accuracy is below 1."""
+"""Class distance of the means of two classes in a column, in standard deviations: the best possible accuracy is below
+1.
+"""
 UNQUOTED = pa_csv.WriteOptions(include_header=False, quoting_style="none")
 """TFX takes quotes of a header for text."""
 

@@ -12,7 +12,7 @@ from kubetfx.config.kubeflow_section import COMPONENTS
 
 PLOT_PATH = Path(__file__).parent / "pipeline.svg"
 BEFORE_PATH = Path(__file__).parent / "pipeline_before.json"
-"""Seconds a node when every node was TFX's own executor on Beam."""
+"""Seconds per node when every node was TFX's own executor on Beam."""
 MARK = "pipeline"
 
 NAMES = {
@@ -52,7 +52,7 @@ COMMAND_GOALS = {
     "first line of kubetfx run": 1.0,
 }
 AGAIN_GOAL = 1.2
-"""Of the penguins."""
+"""Again goal of the penguins."""
 
 
 def write(results: dict[str, Any]) -> None:
@@ -172,11 +172,11 @@ def _power(xs: Sequence[float], ys: Sequence[float]) -> float:
 
 
 def _nodes(sizes: dict[str, Any]) -> Iterator[str]:
-    """Yield seconds a node, of kubetfx and of TFX."""
+    """Yield seconds per node, of kubetfx and of TFX."""
     with_kubetfx = {size: runs for size, runs in sizes.items() if "kubetfx" in runs}
     if not with_kubetfx:
         return
-    yield "Seconds a node, medians; in brackets TFX as taught, whose ExampleGen is CsvExampleGen:"
+    yield "Seconds per node, medians; in brackets TFX as taught, whose ExampleGen is CsvExampleGen:"
     yield ""
     yield f"| node | {' | '.join(NAMES[size] for size in with_kubetfx)} |"
     yield "|---|" + "---|" * len(with_kubetfx)

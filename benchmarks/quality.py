@@ -7,7 +7,7 @@
 
 Every contender is trained on the train split of the run, whose examples say which rows those are, and scored on its
 eval split: log-loss of classes, root mean squared error of numbers. Tables of few rows are run three times, each time
-split otherwise. Of what `init` writes only `model.kind` is set: to network, trees and auto in turn. Results are kept in
+split otherwise. Only `model.kind` of what `init` writes is set: to network, trees and auto in turn. Results are kept in
 benchmarks/quality_results.json, table by table.
 """
 
@@ -58,7 +58,7 @@ def main() -> None:
         default=[*KINDS, *boosters.PEERS],
         help="those to measure and to report (default: all)",
     )
-    parser.add_argument("--again", nargs="+", default=[], help="contenders whose results are measured anew")
+    parser.add_argument("--again", nargs="+", default=[], help="contenders whose results are measured again")
     parser.add_argument("--keep", type=Path, help="folder for the workspaces, which are deleted by default")
     parser.add_argument("--results", type=Path, default=RESULTS_PATH, help="default: %(default)s")
     parser.add_argument("--busy", action="store_true", help="say in the report that other jobs ran meanwhile")

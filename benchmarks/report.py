@@ -56,10 +56,10 @@ class Cost:
     node_seconds: float
     """In the run."""
     wall_seconds: list[float]
-    """Of collecting and rendering again."""
+    """Wall seconds of collecting and rendering again."""
     cpu_seconds: list[float]
     render_seconds: float
-    """Of rendering alone, which the runner does once more."""
+    """Render seconds of rendering alone, which the runner does once more."""
     num_bytes: int
 
     @property
@@ -72,7 +72,7 @@ class Cost:
 def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--columns", type=int, default=1_000, help="Of the wide table.")
+    parser.add_argument("--columns", type=int, default=1_000, help="Result of the wide table.")
     parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

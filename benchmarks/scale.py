@@ -29,7 +29,7 @@ from benchmarks.readme import machine, write_section
 from tests.scale.engine import Turns, pool, prism, worker_environment
 
 MAX_BYTES = 3e9
-"""Of memory, of the run's process and its children, at any size."""
+"""Largest bytes of memory, of the run's process and its children, at any size."""
 MAX_EXPONENT = 1.05
 """By which processor time may grow with the rows."""
 MAX_TIMES = 2.0
@@ -49,7 +49,7 @@ class Measured:
 
     @property
     def cpu_seconds(self) -> float:
-        """Of the run and its workers."""
+        """Cpu seconds of the run and its workers."""
         return self.run.cpu_seconds + self.worker_cpu_seconds
 
 
@@ -109,7 +109,7 @@ def _engine(folder: Path, workers: int, config: dict[str, Any]) -> Iterator[list
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
-    """Of a pool, and of the workers that it started and that are gone."""
+    """Return the cpu seconds of a pool, and of the workers that it started and that are gone."""
     times = process.cpu_times()
     living = [child.cpu_times() for child in process.children(recursive=True)]
     own = times.user + times.system + times.children_user + times.children_system
@@ -118,7 +118,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 def _report(here: Sequence[Measured], there: Sequence[Measured]) -> tuple[str, bool]:
     """Return the figures, and whether a goal is missed."""
-    lines = ["| rows | wall seconds | CPU seconds | CPU microseconds a row | peak GB |", "|---|---|---|---|---|"]
+    lines = ["| rows | wall seconds | CPU seconds | CPU microseconds per row | peak GB |", "|---|---|---|---|---|"]
     for each in here:
         per_row = each.cpu_seconds / each.rows * 1e6
         lines.append(

@@ -24,7 +24,7 @@ class Table:
     label: str
     task: Literal["classification", "regression"]
     licence: str
-    """Of the package that the table is from."""
+    """Licence of the package that the table is from."""
     without: tuple[str, ...] = ()
     """Columns that are left out: the label in other words, or parts that add up to it."""
 

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the tables, as benchmarks.tables writes them")
     parser.add_argument("kerastuner", type=Path, nargs="?", help="an environment that has KerasTuner")
     parser.add_argument("--seeds", type=int, default=1, help="splits of each table (default: %(default)s)")
-    parser.add_argument("--again", nargs="+", default=[], choices=CONTENDERS, help="those that are measured anew")
+    parser.add_argument("--again", nargs="+", default=[], choices=CONTENDERS, help="those that are measured again")
     parser.add_argument("--busy", action="store_true", help="say in the report that other jobs ran meanwhile")
     parser.add_argument("--only-report", action="store_true", help="measure nothing; write the report again")
     arguments = parser.parse_args()

@@ -200,7 +200,7 @@ def init(
             show_default=False,
         ),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Of a table: the column to predict.", show_default=False)] = None,
+    label: Annotated[str | None, typer.Option(help="For a table: the column to predict.", show_default=False)] = None,
     output_path: Annotated[Path, typer.Option("--output", help="File to write.")] = Path("pipeline.yaml"),
     settings: Annotated[
         list[str] | None,
@@ -271,7 +271,8 @@ def inspect(
         facts = read_facts(saved_model)
         if facts is None or facts.image is None or not facts.classes:
             raise UsageError(
-                f"The model that was pushed last is no classifier that sees images. Received: version {versions[-1]} "
+                f"The model that was pushed last is not a classifier that sees images. Received: version "
+                f"{versions[-1]} "
                 f"in {pipeline_config.push_path}. Push one: kubetfx run {quoted(config)}"
             )
         gallery = write_gallery(

@@ -62,7 +62,7 @@ _Parameters = Annotated[
     typer.Option("--param", metavar="NAME=VALUE", help="A run parameter of the package.", show_default=False),
 ]
 _Run = Annotated[
-    str, typer.Option("--run", metavar="ID", help="Of the run: `submit` prints it in its link.", show_default=False)
+    str, typer.Option("--run", metavar="ID", help="Id of the run: `submit` prints it in its link.", show_default=False)
 ]
 _Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")]
 _PollSeconds = Annotated[float, typer.Option(min=0.1, help="Time between two looks at the run.")]
@@ -70,7 +70,10 @@ _PipelineRoot = Annotated[
     str | None, typer.Option(help="Where artifacts go. Default: KFP's own root.", show_default=False)
 ]
 _ServiceAccount = Annotated[
-    str | None, typer.Option(help="Of the pods. Default: kubeflow.service_account, then KFP's own.", show_default=False)
+    str | None,
+    typer.Option(
+        help="Service account of the pods. Default: kubeflow.service_account, then KFP's own.", show_default=False
+    ),
 ]
 
 
@@ -378,7 +381,7 @@ def schedule_command(  # noqa: PLR0913, PLR0917 - the options of a command
     experiment: _Experiment = "Default",
     parameters: _Parameters = None,
     name: Annotated[
-        str | None, typer.Option(help="Of the recurring run. Default: the pipeline's name.", show_default=False)
+        str | None, typer.Option(help="Name of the recurring run. Default: the pipeline's name.", show_default=False)
     ] = None,
     start: Annotated[
         str | None, typer.Option(help="The first run is not before: 2026-12-01T06:00:00Z.", show_default=False)

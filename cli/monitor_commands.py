@@ -42,7 +42,7 @@ def monitor(
     ] = None,
     output_folder: Annotated[
         Path | None,
-        typer.Option("--output", metavar="DIR", help="Of page and metrics. Default: in the workspace."),
+        typer.Option("--output", metavar="DIR", help="Folder of page and metrics. Default: in the workspace."),
     ] = None,
     overrides: Overrides = None,
     format: FormatOption = "human",

@@ -55,11 +55,11 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
         int | None, typer.Option(help="A version, instead of the newest.", show_default=False)
     ] = None,
     version_label: Annotated[
-        str | None, typer.Option(help="Of a server: the version with a label.", show_default=False)
+        str | None, typer.Option(help="With a server: the version with a label.", show_default=False)
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Of a server: rows per request.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="With a server: rows per request.")] = 256,
     timeout_seconds: Annotated[
-        float, typer.Option(help="Of a server: for a request, and for it to become available.")
+        float, typer.Option(help="With a server: seconds for a request, and for it to become available.")
     ] = 30.0,
     overrides: Overrides = None,
     format: FormatOption = "human",

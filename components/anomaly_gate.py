@@ -131,7 +131,7 @@ class Executor(base_executor.BaseExecutor):
 
 
 def _setting_to_pass(anomalies: list[Anomaly]) -> str:
-    """Of the first of each kind; a column is rather named than the whole table."""
+    """Return the settings that let the first anomaly of each kind pass; a column is preferred over the whole table."""
     ranked = sorted(anomalies, key=lambda anomaly: (anomaly.key or "", anomaly.feature == DATASET, anomaly.feature))
     kinds = {anomaly.key or "": anomaly.setting_to_pass for anomaly in reversed(ranked)}
     return "; ".join(kinds[kind] for kind in sorted(kinds))

@@ -195,7 +195,8 @@ def _notes(outcome: Outcome, found: list[Check], features: Features) -> Iterator
         yield f"Slices with too few rows to be judged: {'; '.join(small[:5])}{more}."
     if any(check.reference and not check.passed for check in found):
         yield (
-            "What is no better than a baseline has learned too little from the columns, or the evaluation rows are too "
+            "A model that is not better than a baseline has learned too little from the columns, or the evaluation "
+            "rows are too "
             "few to tell. Where one class is rare, accuracy says little: set a threshold for auc or f1 in its place, "
             "with training.class_weights: balanced. `better_than_baseline: false` turns the comparison off."
         )

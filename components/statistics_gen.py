@@ -54,7 +54,7 @@ def sample_rate(num_rows: int, *, max_rows: int | None) -> float:
 
 
 States = dict[str, list[Any]]
-"""Of TFDV's generators, by split."""
+"""States of TFDV's generators, by split."""
 
 
 class Statistics(

@@ -60,7 +60,7 @@ class ExecutorInput:
             The document.
 
         Raises:
-            KubetfxError: this is no ExecutorInput.
+            KubetfxError: this is not an ExecutorInput.
         """
         try:
             document = json.loads(text)

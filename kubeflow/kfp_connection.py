@@ -56,7 +56,7 @@ class OpenConnection:
 
         Raises:
             KubeflowError: it cannot be reached, or refuses who asks.
-            UsageError: the host is no URL, or there is no namespace and one is needed.
+            UsageError: the host is not a URL, or there is no namespace and one is needed.
         """
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each try
         self.host = connection.host or os.environ.get("KF_PIPELINES_ENDPOINT") or ""

@@ -29,7 +29,7 @@ class RunOptions:
     service_account: str | None = None
     """The Kubernetes service account of the pods. None: the default of KFP."""
     name: str | None = None
-    """Of the run. None: the pipeline's name and the time."""
+    """Name of the run. None: the pipeline's name and the time."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ _TRANSIENT = frozenset({0, 408, 429, 500, 502, 503, 504})
 _OUT_OF_REACH_SECONDS = 300
 _REQUEST_SECONDS = 30
 _FOLDERS = {"v1": "/api/v1"}
-"""Of the group that has no name."""
+"""Folders of the group that has no name."""
 _PLURALS = {
     "Event": "events",
     "JobSet": "jobsets",

@@ -98,7 +98,7 @@ class PackageRunner(Runner):
 
     @property
     def _number(self) -> int:
-        """Of the task that runs, from 1."""
+        """Number of the task that runs, from 1."""
         return len(self._results) + 1
 
     def _log_path(self, task: TaskResult) -> Path:

@@ -216,7 +216,7 @@ def read_package(path: Path) -> Package:
         raise UsageError(f"This is neither YAML nor JSON. Received: {path}: {error}. {_COMPILE}") from error
     found = [package for document in documents if (package := _as_package(path, document))]
     if not found:
-        raise UsageError(f"This is no KFP v2 package. Received: {path}, {_describe(documents)}. {_COMPILE}")
+        raise UsageError(f"This is not a KFP v2 package. Received: {path}, {_describe(documents)}. {_COMPILE}")
     if len(found) > 1:
         raise UsageError(
             f"This holds {len(found)} pipelines, and KFP takes one a package. Received: {path}. Split the file."

@@ -34,7 +34,7 @@ _TAKEN = (
     *("affinity", "imagePullSecrets", "nodeSelector", "priorityClassName", "runtimeClassName", "schedulerName"),
     *("securityContext", "serviceAccountName", "tolerations", "topologySpreadConstraints"),
 )
-"""Of a pod, as it is."""
+"""Taken of a pod, as it is."""
 _TAKEN_OF_CONTAINER = ("image", "imagePullPolicy", "resources", "securityContext", "workingDir")
 _OF_LAUNCHER = ("ARGO_", "KFP_")
 """Environment variables with these prefixes belong to Argo and to the launcher of Kubeflow Pipelines."""
@@ -57,7 +57,7 @@ class TeamJob:
     restarts: int
     """How often what restarts by itself does so, at most."""
     ray_version: str = RayConfig().version
-    """Of the image, for a RayJob."""
+    """Ray version of the image, for a RayJob."""
     owner: Document = field(default_factory=dict)
     """An owner reference: the pod with which all of it goes."""
 

@@ -22,7 +22,7 @@ def shares_of_cores(number: int) -> list[set[int]]:
 
 
 def num_cores() -> int:
-    """Return the cores that this process may use; a container's quota is no affinity."""
+    """Return the cores that this process may use; a container's quota is not an affinity."""
     cores = len(os.sched_getaffinity(0))
     with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no quota: `max`
         quota, period = CPU_QUOTA.read_text(encoding="ascii").split()

@@ -70,7 +70,7 @@ class NodeBegins:
     """A node of a pipeline starts. It has no text: the line comes when the node ends."""
 
     number: int
-    """Of the node, from 1."""
+    """Number of the node, from 1."""
     total: int
     """Nodes of the pipeline."""
     node_id: str
@@ -84,7 +84,7 @@ class NodeEnds:
     """A node of a pipeline is over."""
 
     number: int
-    """Of the node, from 1."""
+    """Number of the node, from 1."""
     total: int
     """Nodes of the pipeline."""
     node_id: str

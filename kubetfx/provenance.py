@@ -51,14 +51,14 @@ class DataOrigin(_Part):
     rows: dict[str, int]
     """By split."""
     fingerprint: str | None = None
-    """Of names, sizes and times of all files, as TFX makes it."""
+    """Fingerprint of names, sizes and times of all files, as TFX makes it."""
     spans: list[SpanOrigin] = []
     files: list[DataFile] = []
     """None are listed for a folder of images, which the fingerprint covers."""
 
     @property
     def num_rows(self) -> int:
-        """Of all splits."""
+        """Number of rows of all splits."""
         return sum(self.rows.values())
 
 
@@ -116,7 +116,7 @@ class Code(_Part):
     digest: str
     """SHA-256 of kubetfx's code, and of the versions of the libraries that nodes compute with."""
     git: GitState | None = None
-    """Of the folder of pipeline.yaml; None: it is in no git repository."""
+    """Git of the folder of pipeline.yaml; None: it is in no git repository."""
 
 
 class Provenance(_Part):
@@ -129,7 +129,7 @@ class Provenance(_Part):
     folder: str | None = None
     """Working directory of the command."""
     workspace: str | None = None
-    """Of the run, on the machine where it ran."""
+    """Workspace of the run, on the machine where it ran."""
     pod: str | None = None
     """The pod of the push, where a run on Kubeflow made it."""
     config: dict[str, Any] | None = None

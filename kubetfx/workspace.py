@@ -15,8 +15,9 @@ METADATA = "metadata.sqlite"
 """File of a workspace with ML Metadata's store."""
 
 _LOCK = ".lock"
-"""Of the run. A run in one process has it alone; the nodes of a run that are processes share it, and it holds their
-run's id."""
+"""Lock of the run. A run in one process holds it exclusively; nodes that are processes share it, and it contains their
+run's id.
+"""
 _DOOR = ".lock.door"
 """Held for the moment in which a node looks who has the lock of the run."""
 _TURN = ".lock.turn"

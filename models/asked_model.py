@@ -26,8 +26,8 @@ _EXAMPLES, _TRANSFORM, _RAW = "serving_examples", "transform_features", "serving
 class AskedModel:
     """A SavedModel that is asked for blocks of rows.
 
-    Of its graph only what is asked here is loaded. Models that have no signature for columns, those of earlier versions
-    and of some frozen schemas, are asked with tf.Examples.
+    Only the part of its graph that is used here is loaded. Models that have no signature for columns, those of earlier
+    versions and of some frozen schemas, are asked with tf.Examples.
     """
 
     def __init__(self, path: Path, *, optimize_graph: bool = True, with_raw_columns: bool = False) -> None:
@@ -144,7 +144,7 @@ class AskedModel:
             weights: (rows, classes).
 
         Returns:
-            Of the shape of the pixels.
+            An array of the shape of the pixels.
         """
         arguments = network_arguments(features, self.facts.network_inputs)
         return self._model.gradient(NETWORK, arguments, output="outputs", by=PIXELS, weights=weights)

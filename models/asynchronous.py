@@ -58,7 +58,7 @@ class AsynchronousTeam(Team):
 
     workers: int = 1
     folder: Path = Path()
-    """Of the job, which all workers see."""
+    """Folder of the job, which all workers see."""
     staleness: Staleness = field(default_factory=Staleness)
     coordinator: Any = None
     """tf.distribute's ClusterCoordinator."""

@@ -56,7 +56,7 @@ def files_in(*places: str | Path) -> list[str]:
     others = [path.name for path in entries if path.suffix != SUFFIX]
     if others:
         raise DataError(
-            "These examples are no Parquet files: another ExampleGen wrote them, or an earlier version of kubetfx, "
+            "These examples are not Parquet files: another ExampleGen wrote them, or an earlier version of kubetfx, "
             f"as tf.Examples. Received: {others[0]} in {folders[0]}. Run the pipeline again: they are written again."
         )
     return [str(path) for path in entries]

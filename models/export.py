@@ -85,7 +85,7 @@ def export_model(
     separators = features.separators
     example_spec = {name: _cell(raw_spec[name], name in separators) for name in features.inputs}
     label_spec = {name: _cell(raw_spec[name], name in separators) for name in preprocessing.inputs.columns}
-    # TensorFlow rewrites names that are no Python identifiers, so columns have a stand-in until the model is written.
+    # TensorFlow rewrites names that are not Python identifiers, so columns have a stand-in until the model is written.
     columns_by_argument = {f"column_{index}": column for index, column in enumerate(features.columns.values())}
 
     def from_raw(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -171,7 +171,7 @@ def _joined(columns: Mapping[str, Any], separators: Mapping[str, str]) -> dict[s
 def _network_specs(model: keras.Model, specs: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:
     """Return what the network takes, by name, in the order in which the signature `network` numbers it.
 
-    Keras adapts what Transform makes, as it does in training.
+    Keras adapts what Transform makes in the same way as in training.
     """
     return {
         tensor.name: tf.TensorSpec([None, *specs[tensor.name].shape], specs[tensor.name].dtype)

@@ -91,7 +91,7 @@ class Features:
 
     @property
     def separators(self) -> dict[str, str]:
-        """Of the columns that are lists in requests, what is between their values elsewhere."""
+        """Separators of the columns that are lists in requests, what is between their values elsewhere."""
         return {name: column.separator for name, column in self.columns.items() if column.separator}
 
     @property

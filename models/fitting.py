@@ -176,7 +176,7 @@ def fit_model(work: Work, train: Rows, validation: Rows, folder: Path | None, *,
 def _fit_trees(
     work: Work, train: TrainingRows, validation: TrainingRows, folder: Path | None, *, load_seconds: float
 ) -> Fitted:
-    """Trees, and for `auto` a network beside them, whose epochs are no rounds."""
+    """Trees, and for `auto` a network beside them, whose epochs are not rounds."""
     if work.model.kind == "auto":
         work = replace(work, watch=None)
     trees = fit_trees(
@@ -213,7 +213,7 @@ class _Onlookers:
     """Those who follow the training of a network."""
 
     folder: Path | None
-    """Of the checkpoint."""
+    """Folder of the checkpoint."""
     recorder: TrainingRecorder
     watched: Sequence[keras.callbacks.Callback]
 

@@ -72,7 +72,7 @@ class JointPreprocessing(tf.Module):
         """
         super().__init__()
         self.raw_spec = dict(raw_spec)
-        """How each column is read, those among them that are no part of the preprocessing."""
+        """How each column is read, those among them that are not part of the preprocessing."""
         self.inputs = raw_inputs_of(members[0].facts)
         """The columns, and how they are packed."""
         self._loaded = [member.loaded for member in members]

@@ -27,7 +27,7 @@ class Tree:
     thresholds: np.ndarray
     """(nodes,) float64; of a category the index of its set."""
     decisions: Ints
-    """(nodes,) bits: 1 a set of categories, 2 a missing cell goes left, 12 how a missing cell is told."""
+    """(nodes,) bits: 1 a set of categories, 2 a missing cell goes left, 12 how a missing cell is recognized."""
     left: Ints
     right: Ints
     leaves: np.ndarray

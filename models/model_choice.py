@@ -13,7 +13,7 @@ from kubetfx.models.training_record import Fitted
 from kubetfx.models.training_rows import TrainingRows
 
 SHARES = np.linspace(0.1, 0.9, 9)
-"""Of the trees in an average of both."""
+"""Shares of the trees in an average of both."""
 GAIN = 0.001
 """Share by which an average has to lower the better one's loss: it takes the time of both."""
 _BATCH = 4_096

@@ -36,7 +36,7 @@ def compile_model(
         has_one_hot_labels: whether labels come as probabilities (batch, classes), as those of images do.
 
     Raises:
-        ConfigError: the loss of the config is no function.
+        ConfigError: the loss of the config is not a function.
     """
     metric: keras.metrics.Metric
     if not is_classifier:
@@ -76,7 +76,7 @@ def own_loss(training: TrainingConfig) -> Loss | None:
         training: the section of the config.
 
     Raises:
-        ConfigError: it cannot be imported, or is no function.
+        ConfigError: it cannot be imported, or is not a function.
     """
     if training.loss is None:
         return None
@@ -99,7 +99,7 @@ def own_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callback]:
         training: the section of the config.
 
     Raises:
-        ConfigError: one cannot be imported, or is no callback.
+        ConfigError: one cannot be imported, or is not a callback.
     """
     return [_own_callback(name) for name in training.callbacks]
 

@@ -41,7 +41,7 @@ class Preprocessing(tf.Module):
 
         Args:
             output: The output of Transform.
-            without: columns that are no part of the preprocessing.
+            without: columns that are not part of the preprocessing.
         """
         super().__init__()
         self.feature_spec = output.transformed_feature_spec()
@@ -49,7 +49,7 @@ class Preprocessing(tf.Module):
         schema = raw_schema(output)
         self._rows_at_a_time = rows_at_a_time(schema)
         self.raw_spec = schema_utils.schema_as_feature_spec(schema).feature_spec
-        """How each column is read, those among them that are no part of the preprocessing."""
+        """How each column is read, those among them that are not part of the preprocessing."""
         self.inputs = RawInputs({name: column for name, column in self.raw_spec.items() if name not in without})
         """The columns, and how they are packed."""
         self._saved = tf.saved_model.load(output.transform_savedmodel_dir)

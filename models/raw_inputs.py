@@ -78,7 +78,7 @@ class RawInputs:
 
     @property
     def signature(self) -> dict[str, tf.TypeSpec]:
-        """Of what `pack` returns."""
+        """Signature of what `pack` returns."""
         specs: dict[str, tf.TypeSpec] = {
             _NAMES[dtype]: tf.TensorSpec([None, len(columns)], dtype, _NAMES[dtype])
             for dtype, columns in self._dense.items()

@@ -1,7 +1,7 @@
 """Trains on a Ray cluster, whose nodes start the processes of the team.
 
 Ray says where there is room for an actor per process. The actor starts models/training_process.py beside itself, which
-forms the team and trains as it does everywhere. That a team is started again is training_launch.py's to say.
+forms the team and trains as everywhere else. That a team is started again is training_launch.py's to say.
 """
 
 import contextlib

@@ -26,7 +26,7 @@ BLOCK_ROWS = 1_024
 BUFFER_BYTES = 2**26
 """Rows of this many bytes are shuffled at the second level; about three times as much is in memory."""
 _FREE_BYTES = 2**27
-"""Of the disk, which are left for what else the training writes."""
+"""Free bytes of the disk, which are left for what else the training writes."""
 
 Arrays = dict[str, np.ndarray]
 

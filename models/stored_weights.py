@@ -23,7 +23,7 @@ SMALLEST = 1_024
 """Numbers of a weight from which it is rounded: the others take no room. Those of one dimension, such as scales and
 biases, need their digits."""
 _MOST = 127
-"""Of int8, on either side of 0."""
+"""Largest int8 on either side of 0."""
 
 
 class RoundedNetwork(keras.layers.Layer):
@@ -75,7 +75,7 @@ class RoundedNetwork(keras.layers.Layer):
             inputs: features by name.
 
         Returns:
-            Of the shape of the network's.
+            Tensors of the shape of the network's.
         """
         return keras.KerasTensor(self._output_shape, dtype="float32")
 

@@ -65,7 +65,7 @@ class TrainedTable(TrainedModel):
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
                      training: bool = True) -> Any:  # fmt: skip
-        """Of each member in training, of their mean in validation.
+        """Return the compute loss of each member in training, of their mean in validation.
 
         Args:
             x: features.
@@ -87,7 +87,7 @@ class TrainedTable(TrainedModel):
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Of the mean of the members.
+        """Return the compute metrics of the mean of the members.
 
         Args:
             x: features.
@@ -116,7 +116,7 @@ class TrainedTable(TrainedModel):
         return [*super().changing_variables, *self._averages, self._num_steps]
 
     def swap(self, weights: list[np.ndarray] | None = None) -> list[np.ndarray]:
-        """Put the averages in the place of the weights, or others.
+        """Put the averages instead of the weights, or others.
 
         Args:
             weights: None: the averages.
@@ -136,7 +136,7 @@ class AveragedWeights(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self.weights: list[np.ndarray] = []
-        """Of before a validation, until the next epoch begins."""
+        """Weights from before a validation, until the next epoch begins."""
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """The steps of the epoch are over, and its validation begins."""

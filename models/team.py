@@ -85,9 +85,9 @@ class Team:
     """Those who train together, as one of its processes sees them."""
 
     strategy: Any = field(default_factory=tf.distribute.get_strategy)
-    """Of tf.distribute."""
+    """Strategy of tf.distribute."""
     number: int = 0
-    """Of this process; 0 is the chief, which writes what is to be kept."""
+    """Number of this process; 0 is the chief, which writes what is to be kept."""
     size: int = 1
     """Processes that train."""
 
@@ -126,7 +126,7 @@ class Team:
         """
         if self.replicas == 1:
             return iter(batches)
-        # Of a dataset that may end, the team would ask one another before each step whether it has.
+        # With a dataset that may end, the team would ask one another before each step whether it has.
         endless = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return iter(self.strategy.distribute_datasets_from_function(lambda _: endless))
 

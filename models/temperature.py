@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 LOWEST, HIGHEST = 0.05, 20.0
-"""Of the temperature."""
+"""Name of the temperature."""
 DOUBT = float(np.log(2))
 """Deviation of the logarithm of the temperature before any row is seen: half or twice is as far as one would guess."""
 SMALLEST = float(np.finfo(np.float32).tiny)

@@ -67,7 +67,7 @@ class Progress:
     is_over: bool
     """Whether the phase stops here."""
     history: dict[str, list[float]] = field(default_factory=dict)
-    """Of all phases."""
+    """History of all phases."""
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -47,10 +47,10 @@ class TrainingRecorder(keras.callbacks.Callback):
         }
         self._started = 0.0
         self.epochs_before = 0
-        """Of a training that was killed and goes on here."""
+        """State of a training that was killed and resumes here."""
         self.learning_rates: list[float] = []
         self.train_seconds: list[float] = []
-        """Of the training steps of each epoch, without the validation."""
+        """Seconds of the training steps of each epoch, without the validation."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Note the rate that the epoch starts with."""
@@ -158,7 +158,7 @@ def write_curves(log_folder: Path, history: dict[str, list[float]]) -> None:
 
 
 def _describe(layer: keras.layers.Layer) -> dict[str, Any]:
-    output = getattr(layer, "output", [])  # there is none of a layer that is called several times
+    output = getattr(layer, "output", [])  # there is none for a layer that is called several times
     outputs = output if isinstance(output, list) else [output]
     return {
         "name": layer.name,

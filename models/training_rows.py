@@ -35,7 +35,7 @@ class TrainingRows:
     """Examples of a split after preprocessing."""
 
     num_rows: int
-    """Of the split, whoever has them."""
+    """Number of rows of the split, whoever has them."""
     labels: np.ndarray
     """(rows,) int64 index of the class or float32 number: of the rows, or of `sample` where this process has a part."""
     arrays: Arrays | None
@@ -47,7 +47,7 @@ class TrainingRows:
     weights: np.ndarray | None = None
     """(rows,) float32, how often each of `labels` counts, on average once; None: each counts once."""
     digest: str = ""
-    """Of all that is trained on."""
+    """Digest of all that is trained on."""
     team: Team = field(default_factory=Team)
     """Whose rows in files are a part of the split each, if they are several."""
     lengths: np.ndarray | None = None

@@ -46,7 +46,7 @@ def settings_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of keys by which a training is to go.
 
     Args:
-        hyperparameters: the config of KerasTuner's HyperParameters. Names that are no keys are left to whoever knows
+        hyperparameters: the config of KerasTuner's HyperParameters. Names that are not keys are left to whoever knows
             them.
 
     Returns:
@@ -58,7 +58,7 @@ def settings_of(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
         if len(keys) > 1 and keys[0] in SECTIONS and annotation_of(keys, PipelineConfig) is not None:
             found[name] = decoded(value, name)
         else:
-            logging.warning("The hyperparameter %s is no key of pipeline.yaml, and is left out.", name)
+            logging.warning("The hyperparameter %s is not a key of pipeline.yaml, and is left out.", name)
     return found
 
 

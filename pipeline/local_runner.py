@@ -260,7 +260,7 @@ class LocalRunner(Runner):
 
             from kubetfx.pipeline.chosen_definition import pipeline_of
 
-            gc.freeze()  # a full collection that looks at what is imported takes 0.2 s, several times a run
+            gc.freeze()  # a full collection that looks at what is imported takes 0.2 s, several times per run
         pipeline = compile_tfx(pipeline_of(self._config))
         compiled_pipeline.save(self._config.workspace_path, compiled_pipeline.key_of(self._config), pipeline)
         return pipeline

@@ -44,7 +44,7 @@ class MonitorResult:
 
     version: int
     run_id: str
-    """Of the run that pushed the version."""
+    """Run id of the run that pushed the version."""
     rows: int
     since: str
     """UTC, ISO 8601; of the oldest period."""
@@ -55,7 +55,7 @@ class MonitorResult:
     """What a person has to know about the log and the labels, in sentences."""
     page: Path
     metrics: Path
-    """Of Prometheus's text format."""
+    """Path of the metrics in Prometheus's text format."""
 
     @property
     def crossed(self) -> list[Crossing]:
@@ -271,7 +271,7 @@ def _wanted(config: PipelineConfig, reference: Reference, key: Sequence[str]) ->
 
 
 _work: tuple[Plan, LogReader] | None = None
-"""Of a process."""
+"""Work of a process."""
 
 
 def _added_up(parts: Sequence[Part], plan: Plan, wanted: Wanted) -> tuple[Adder, Skipped, int]:

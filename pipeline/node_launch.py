@@ -79,7 +79,7 @@ class OperatorWhenNeeded:
     """TFX's operator of an executor, which imports the executor when it is made: here only for a node that is not in
     the cache.
 
-    Only here an executor learns of the engine: where the data is gone through is no part of the cache's key.
+    Only here an executor learns of the engine: where the data is gone through is not part of the cache's key.
     """
 
     def __init__(

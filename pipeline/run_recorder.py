@@ -143,7 +143,7 @@ class RunRecorder:
             error.report_path = path
 
     def _track(self, record: RunRecord) -> None:
-        """Send the run to MLflow, if the config has a server. That it cannot be sent is no fault of the run."""
+        """Send the run to MLflow, if the config has a server. That it cannot be sent is not a fault of the run."""
         if self._config.tracking is None:
             return
         from kubetfx.pipeline import tracking

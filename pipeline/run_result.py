@@ -61,7 +61,7 @@ class NodeResult:
 
 
 class RunMetrics(dict[str, float]):
-    """Metrics by name. One that is not there is told with those that are."""
+    """Metrics by name. A missing one is an error that lists the existing ones."""
 
     def __missing__(self, name: str) -> float:
         raise UnknownMetricError(

@@ -49,7 +49,7 @@ def run(
         command: that started the run, for its record.
 
     Returns:
-        How it ended. A model that misses a threshold is no error: `blessed` is False, and nothing was pushed.
+        How it ended. A model that misses a threshold is not an error: `blessed` is False, and nothing was pushed.
 
     Raises:
         ConfigError: the config is wrong, or names columns that the data does not have.

@@ -207,7 +207,7 @@ def _name(path: str) -> str:
 
 
 def _value(text: str) -> str:
-    """Return a text as the value of a key: `${` in it is no reference, but for a URL, where the user has written
+    """Return a text as the value of a key: `${` in it is not a reference, but for a URL, where the user has written
     one.
     """
     return in_one_line(text if is_web(text) else text.replace("${", "$${"))
@@ -229,7 +229,7 @@ def _batch_size(num_rows: int) -> int:
 
 
 def _model(used: Collection[str], task: str) -> list[str]:
-    """Of a table whose columns are of some types."""
+    """Return the model of a table whose columns are of some types."""
     lines = ["model:", f"  task: {task}"]
     if used == {known_types.Text.tag}:
         lines.append("  hidden_units: []  # of text alone, a linear model is hard to beat")
@@ -243,8 +243,11 @@ def _model(used: Collection[str], task: str) -> list[str]:
 
 
 def _training(num_rows: int, *, is_text: bool) -> list[str]:
-    """Of text alone few weights change per row, so the large steps of large batches do no harm; and where its averaged
-    weights are past the best, they do not come back."""
+    """Return the section `training`.
+
+    With text alone few weights change per row, so large batches do no harm; and where its averaged weights are past the
+    best, they do not come back.
+    """
     is_long = num_rows >= _MANY_ROWS
     lines = [
         "training:",

@@ -62,7 +62,7 @@ def track(config: ConfigSource, *, folder: Path | None = None) -> Sending:
 
     Example:
         >>> import kubetfx
-        >>> kubetfx.track("pipeline.yaml").sent    # doctest: +SKIP
+        >>> kubetfx.track("pipeline.yaml").sent  # doctest: +SKIP
         {'20261130-094142-29571b': 'http://localhost:5000/#/experiments/1/runs/...'}
     """
     config = as_config(config)

@@ -20,7 +20,7 @@ Node = TypeVar("Node", bound=BaseNode)
 
 
 class Definition(Protocol):
-    """Of a pipeline, to which nodes are added."""
+    """The definition of a pipeline, to which nodes are added."""
 
     in_cluster: bool
     """Whether trials at the same time are tasks, and not processes of one."""

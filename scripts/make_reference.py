@@ -235,7 +235,7 @@ _MEANINGS = {
 _WAYS = {
     "macro": "The mean over the classes that have rows.",
     "weighted": "The mean over the classes, weighted by their rows.",
-    "micro": "Of the rows of all classes together.",
+    "micro": "Over the rows of all classes together.",
 }
 
 
@@ -253,7 +253,7 @@ def metrics_page() -> str:
     for name, one in CATALOGUE.items():
         base, _, way = name.rpartition("_")
         words = _MEANINGS.get(name) or f"{_MEANINGS[base]} {_WAYS[way]}"
-        classes = " Of the second of two classes; of more, the mean over the classes." if one.of_each_class else ""
+        classes = " It is that of the second of two classes, or a mean over more." if one.of_each_class else ""
         default = "with images" if "images" in one.needs and one.by_default else "yes" if one.by_default else "no"
         low, high = (f"{bound:g}" for bound in one.bounds)
         lines.append(

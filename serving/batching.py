@@ -69,7 +69,7 @@ def read_batching_parameters_file(path: Path) -> BatchingParameters:
         The parameters; those that the file does not have get TensorFlow Serving's defaults.
 
     Raises:
-        UsageError: the file cannot be read, or is no such message.
+        UsageError: the file cannot be read, or is not such a message.
     """
     try:
         message = text_format.Parse(path.read_text(), _message_class()())

@@ -247,7 +247,7 @@ def _read_block(folder: Path, block: Block) -> tuple[pa.Table, pa.Table]:
         errors = _read_arrow(errors_path) if errors_path.exists() else _ERRORS_SCHEMA.empty_table()
         rows = np.sort(np.concatenate([table.column(ROW_COLUMN).to_numpy() for table in (predictions, errors)]))
     except (pa.ArrowInvalid, FileNotFoundError, KeyError) as error:
-        raise KubetfxError(f"A finished block cannot be read: {error}. Start anew: `force=True`") from None
+        raise KubetfxError(f"A finished block cannot be read: {error}. Start again: `force=True`") from None
     if not np.array_equal(rows, np.arange(block.num_rows)):
         found = f"{predictions.num_rows:,} predictions and {errors.num_rows:,} errors"
         raise _not_all(f"{found} in block {block.number}", block.num_rows)
@@ -257,7 +257,7 @@ def _read_block(folder: Path, block: Block) -> tuple[pa.Table, pa.Table]:
 def _not_all(found: str, num_rows: int) -> KubetfxError:
     return KubetfxError(
         f"Predictions and errors don't add up to the rows of the input. Received: {found} for {num_rows:,} rows. "
-        "Nothing was published. Start anew: `force=True`"
+        "Nothing was published. Start again: `force=True`"
     )
 
 

@@ -23,7 +23,7 @@ class Part:
 
     path: Path
     start: int
-    """Of the first record in the file."""
+    """Start of the first record in the file."""
     end: int
 
 

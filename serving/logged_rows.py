@@ -85,7 +85,7 @@ class Skipped:
 
     of_other_models: Counter[str] = field(default_factory=Counter)
     broken: int = 0
-    """They are no PredictionLog, or no request of such a model."""
+    """They are not a PredictionLog, or not a request to such a model."""
 
     def add(self, other: "Skipped") -> None:
         """Add those of other records.
@@ -183,7 +183,7 @@ def block_of(record: bytes, wanted: Wanted, skipped: Skipped) -> Block | None:
         Its rows; None if it is not of the model.
 
     Raises:
-        DecodeError: it is no PredictionLog.
+        DecodeError: it is not a PredictionLog.
         ValueError: its columns do not fit each other.
     """
     log = message("PredictionLog").FromString(record)

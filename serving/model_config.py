@@ -103,7 +103,7 @@ def read_model_config_file(path: Path) -> tuple[ModelConfig, ...]:
         A config per model, in the file's order.
 
     Raises:
-        UsageError: the file cannot be read, or is no such configuration.
+        UsageError: the file cannot be read, or is not such a configuration.
     """
     try:
         message = text_format.Parse(path.read_text(), model_server_config_pb2.ModelServerConfig())
@@ -173,7 +173,9 @@ def _logging(config: model_server_config_pb2.ModelConfig) -> RequestLogging:
     try:
         return RequestLogging(locate(collector.filename_prefix), rate)
     except ValueError as error:
-        raise invalid_argument(f"The filename_prefix of model {config.name} is no place for files: {error}") from None
+        raise invalid_argument(
+            f"The filename_prefix of model {config.name} is not a place for files: {error}"
+        ) from None
 
 
 def _check_platform(config: model_server_config_pb2.ModelConfig) -> None:

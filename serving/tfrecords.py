@@ -1,4 +1,4 @@
-"""TFRecord files, read where they lie: which records a file has, up to where it breaks off.
+"""TFRecord files, read in place: which records a file has, up to where it breaks off.
 
 A record is its length, the length's checksum, its bytes, and their checksum. A file that was cut loses its last record
 alone. Knows no TensorFlow, so that looking at a log costs no import.
@@ -28,15 +28,15 @@ class Records:
     """Some records of a file, one behind the other."""
 
     data: bytes
-    """Of the file, from the first record on."""
+    """Data of the file, from the first record on."""
     starts: Offsets
     """Where the bytes of each record begin in `data`."""
     ends: Offsets
     """Where they end."""
     position: int
-    """Of the first record in the file."""
+    """Position of the first record in the file."""
     end: int
-    """Of the last one."""
+    """End of the last one."""
 
 
 @dataclass

@@ -153,7 +153,7 @@ class ModelManager:
             version: None: all.
 
         Returns:
-            A status per version, the newest first. Of versions that were unloaded, the last 64 are kept.
+            A status per version, the newest first. The last 64 unloaded versions are kept.
 
         Raises:
             ServingError: NOT_FOUND, there is none.

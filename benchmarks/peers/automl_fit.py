@@ -31,7 +31,7 @@ def main() -> None:
     frames = {split: pd.read_parquet(folder / f"{split}.parquet") for split in ("train", "validation", "eval")}
     asked = frames.pop("eval").drop(columns=[work["label"]])
     module, distribution, train = _PEERS[name]
-    importlib.import_module(module)  # is no training
+    importlib.import_module(module)  # is not training
     started, started_cpu = time.perf_counter(), _cpu_seconds()
     predict = train(frames, work, folder)
     seconds, cpu_seconds = time.perf_counter() - started, _cpu_seconds() - started_cpu

@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 EPOCHS = 50
-"""Of a training at most, as in the guide."""
+"""Epochs of a training at most, as in the guide."""
 PATIENCE = 5
 _ROUNDS_WITHOUT_END = 1_000
 

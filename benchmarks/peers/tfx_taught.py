@@ -129,7 +129,7 @@ def run(work: works.Work, output: Path) -> None:
 
 
 def result(output: Path) -> dict[str, dict[str, float]]:
-    """Return scores and seconds a node of a finished run.
+    """Return scores and seconds per node of a finished run.
 
     Raises:
         SystemExit: no model was pushed.

@@ -1,4 +1,4 @@
-"""What the peers of benchmarks/pipeline.py are told: a table, a network, and how to train it. All are told the same."""
+"""The task of the peers of benchmarks/pipeline.py: a table, a network, and how to train it. All get the same."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ class Work:
 
     name: str
     folder: str
-    """Of the CSV file, and of nothing else."""
+    """Folder of the CSV file, and of nothing else."""
     label: str
     classes: list[str]
     """Sorted."""

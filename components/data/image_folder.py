@@ -26,11 +26,11 @@ from kubetfx.models.columns.column_profile import CellType
 if TYPE_CHECKING:
     from kubetfx.components.data.image_inspection import ImageFacts
 
-BYTES_A_SHARD = 128 * 2**20
+BYTES_PER_SHARD = 128 * 2**20
 """Approximate bytes of encoded images in a file of examples, over all splits."""
-IMAGES_A_SHARD = 10_000
-ROWS_A_BLOCK = 256
-BYTES_A_BLOCK = 2**24
+IMAGES_PER_SHARD = 10_000
+ROWS_PER_BLOCK = 256
+BYTES_PER_BLOCK = 2**24
 """Bytes that are gathered before they are passed to the writer."""
 
 _REASON = "the encoded picture; no statistics are computed for it"
@@ -97,7 +97,7 @@ class ImageFolderReader(ExampleReader):
         numbers = np.array([indices[chosen[image.facts.content_hash]] for image in images])
         shards = [
             _Shard(rows[part], [image.file.path for image in images[part]], numbers[part])
-            for part in _parts(rows, most=IMAGES_A_SHARD, most_bytes=BYTES_A_SHARD)
+            for part in _parts(rows, most=IMAGES_PER_SHARD, most_bytes=BYTES_PER_SHARD)
         ]
         profile = profile_of(rows, found.metadata_types, label=label)
         schema = rows.schema.append(pa.field(image_files.IMAGE, pa.binary()))
@@ -130,7 +130,7 @@ class _Shard:
 
 
 def _read(shard: _Shard) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
-    for part in _parts(shard.rows, most=ROWS_A_BLOCK, most_bytes=BYTES_A_BLOCK):
+    for part in _parts(shard.rows, most=ROWS_PER_BLOCK, most_bytes=BYTES_PER_BLOCK):
         rows = shard.rows[part]
         hashes, names = (rows.column(name).to_pylist() for name in (image_files.CONTENT_HASH, image_files.PATH))
         contents = map(image_files.read_unchanged, shard.paths[part], hashes, names)

@@ -24,7 +24,7 @@ _SIDEWAYS = (5, 6, 7, 8)
 """Exif orientations that swap width and height."""
 _ENOUGH_PIXELS = 16
 """Number of pixels along an edge that give the brightness as well as all pixels."""
-_ENOUGH_IN_A_ROW = 256
+_PIXELS_PER_ROW = 256
 """Number of pixels along rows and columns, on average, that are examined; float32 adds this many without rounding."""
 _TOO_LARGE_BYTES = 2**29
 """Decoded size of a JPEG, which TensorFlow decodes at a fraction of its size."""
@@ -236,7 +236,7 @@ def _graph(decoding: _Decoding) -> Any:
 def _mean_luma(pixels: tf.Tensor) -> tf.Tensor:
     """Return the mean luma of a picture, from some of its pixels if there are many."""
     size = tf.cast(tf.shape(pixels)[0] * tf.shape(pixels)[1], tf.float32)
-    step = tf.maximum(tf.cast(tf.math.ceil(tf.sqrt(size) / _ENOUGH_IN_A_ROW), tf.int32), 1)
+    step = tf.maximum(tf.cast(tf.math.ceil(tf.sqrt(size) / _PIXELS_PER_ROW), tf.int32), 1)
     means = tf.reduce_mean(tf.cast(pixels[::step, ::step], tf.float32), axis=[0, 1])
     return tf.reduce_sum(means * _LUMA) if pixels.shape[-1] == 3 else means[0]
 

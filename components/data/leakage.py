@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 MAX_ROWS = 20_000
-"""Of a sample."""
+"""Largest rows of a sample."""
 MAX_CELLS = 2_000_000
 """Maximum number of cells in a sample: a table with many columns is judged by fewer rows."""
 MIN_ROWS = 50

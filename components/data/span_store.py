@@ -26,7 +26,7 @@ from kubetfx.workspace import METADATA
 
 _CODE = ("components", "models", "tables")
 FOLDER = "spans"
-"""Of a workspace."""
+"""Folder of a workspace."""
 _INDEX = "index.json"
 _UNUSED_SECONDS = 7 * 24 * 3600
 """Time after which the entries of a span that is in no window are removed."""
@@ -171,18 +171,18 @@ def changes(now: SpanStates, before: SpanStates) -> tuple[str, ...]:
     if not before:
         return ()
     oldest, newest = (end(number for number, _ in before.values()) for end in (min, max))
-    groups: dict[str, list[str]] = {"New": [], "Arrived late": [], "Written anew": []}
+    groups: dict[str, list[str]] = {"New": [], "Arrived late": [], "Rewritten": []}
     for label, (number, state) in now.items():
         if label not in before:
             if number > oldest:  # older spans existed before, and a wider window includes them now
                 groups["New" if number > newest else "Arrived late"].append(label)
         elif before[label][1] != state:
-            groups["Written anew"].append(label)
+            groups["Rewritten"].append(label)
     return tuple(f"{said} since the last run: {shown_names(labels)}." for said, labels in groups.items() if labels)
 
 
 def state_of(paths: Iterable[str]) -> str:
-    """Return a digest of what tells whether files were written anew: their names, sizes and times.
+    """Return a digest of the names, sizes and times of files, which changes when they are rewritten.
 
     Args:
         paths: on this machine or in a bucket.

@@ -26,7 +26,7 @@ def run_by_span(
     """Do work on row groups; on those of spans that were seen before it was done already.
 
     Args:
-        work: what is to be found out.
+        work: what is to be found.
         items: what `BlockWork.blocks` reads.
         kind: of what is kept, such as "statistics".
         examples: folder of the artifact.

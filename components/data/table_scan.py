@@ -30,7 +30,7 @@ class Plan:
     path: str
     """For errors."""
     names: Sequence[str]
-    """Of its columns. Columns that are in no block have type float and no values."""
+    """Names of its columns. Columns that are in no block have type float and no values."""
     stated: Mapping[str, Stated]
     """The column types that the user gives."""
     decimal: str | None = None

@@ -128,7 +128,7 @@ class _Codes:
 
 @dataclass(frozen=True)
 class _Sets:
-    """Turns cells with several codes in no order into dimensions: a flag for each frequent code of a column. 0 is no
+    """Turns cells with several codes in no order into dimensions: a flag for each frequent code of a column. 0 means no
     code.
     """
 

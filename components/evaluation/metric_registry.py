@@ -55,7 +55,7 @@ def _own(reference: str) -> Metric:
     found = load_object(reference, key="evaluation")
     if not isinstance(found, Metric):
         raise ConfigError(
-            f"{reference} is no metric. Received: {type(found).__name__}. Put @kubetfx.metric(...) "
+            f"{reference} is not a metric. Received: {type(found).__name__}. Put @kubetfx.metric(...) "
             "over a function (labels, predictions) -> float, or make it a kubetfx.Metric."
         )
     return renamed(found, reference)

@@ -33,7 +33,7 @@ def files(log: LogFiles, damaged: int) -> Iterator[str]:
     if log.packed:
         yield f"Compressed files are not read: {_listed(log.packed)}. Unpack them with gunzip."
     if log.no_logs:
-        yield f"Files that are no TFRecord files are left out: {_listed(log.no_logs)}."
+        yield f"Files that are not TFRecord files are left out: {_listed(log.no_logs)}."
 
 
 def rows(config: MonitoringConfig, plan: Plan, state: Served, skipped: Skipped) -> Iterator[str]:
@@ -57,7 +57,7 @@ def rows(config: MonitoringConfig, plan: Plan, state: Served, skipped: Skipped) 
     if state.too_old:
         yield f"{state.too_old:,} rows are older than monitoring.last: {config.last}."
     if skipped.broken:
-        yield f"{skipped.broken:,} records are no requests with columns of this model, and are left out."
+        yield f"{skipped.broken:,} records are not requests with columns of this model, and are left out."
     if state.odd:
         yield f"{state.odd:,} cells are of another type than their column, and are left out."
     if state.rows < config.min_rows:

@@ -115,7 +115,7 @@ def _missed(evaluation: Evaluation) -> str:
         name = label_of(missed[0].metric)
         if missed[0].is_ahead:
             return f"{name} is better than that of {reference.words} by no more than chance explains"
-        return f"{name} is no better than that of {reference.words}"
+        return f"{name} is not better than that of {reference.words}"
     names = list(dict.fromkeys(check.subject for check in missed))
     if len(names) > MISSED_NAMES:
         return f"{', '.join(names[:MISSED_NAMES])} and {len(names) - MISSED_NAMES} more miss their thresholds"

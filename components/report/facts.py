@@ -162,7 +162,7 @@ class Data(Model):
     """None: not looked for."""
     label_noise: LabelNoise | None = None
     texts: list[TextStatistics] = []
-    """Of each column of text and each split."""
+    """Texts of each column of text and each split."""
     compared_with: str | None = None
     """The run whose data the drift is measured against."""
     not_compared_because: str | None = None
@@ -218,7 +218,7 @@ class Choice(Model):
     kind: Literal["network", "trees", "average"]
     metric: str
     values: dict[str, float]
-    """Of the metric on the validation rows, by kind."""
+    """Values of the metric on the validation rows, by kind."""
     trees_share: float
     """Weight of the trees in the best average."""
     rows: int
@@ -245,9 +245,9 @@ class Ensemble(Model):
 
     metric: str
     members: list[float]
-    """Of the metric on the rows of the split, by network."""
+    """The metric of each network on the rows of the split."""
     value: float
-    """Of their mean."""
+    """The metric of their mean."""
     rows: int
     """Rows of the split."""
     split: Literal["validation", "eval"] = "validation"
@@ -304,9 +304,9 @@ class StoredWeights(Model):
     why: str = ""
     """Why the weights are unchanged."""
     bytes: tuple[int, int] = (0, 0)
-    """Of the weights, before and after."""
+    """Bytes of the weights, before and after."""
     rows: int = 0
-    """Of validation, which the rest is measured on."""
+    """Rows of validation, which the rest is measured on."""
     difference: float = 0
     """Between two answers, at most."""
     losses: tuple[float, float] = (0, 0)
@@ -365,19 +365,19 @@ class Training(Model):
     trees: int | None = None
     """Their number; `parameters` are the leaves."""
     input: ImageInput | None = None
-    """Of images."""
+    """How images were fed to the training."""
     team: Team | None = None
     """None: one process with one device."""
     choice: Choice | None = None
     """Between this and `beside`."""
     ensemble: Ensemble | None = None
-    """Of networks, the first of which the rest is about."""
+    """The ensemble of networks; the other facts are about the first network."""
     warm_start: WarmStart | None = None
-    """Of `training.warm_start`; None: it was not asked for."""
+    """Result of `training.warm_start`; None: it was not configured."""
     calibration: Calibration | None = None
-    """Of `evaluation.calibrate`; None: it was not asked for."""
+    """Result of `evaluation.calibrate`; None: it was not configured."""
     stored_weights: StoredWeights | None = None
-    """Of `serving.weights`; None: as they were trained."""
+    """Result of `serving.weights`; None: the weights are as trained."""
     beside: "Training | None" = None
     alone: str = ""
     """Why `model.kind: auto` trained no trees, in words."""
@@ -447,7 +447,7 @@ class Mistake(Model):
     picture: str
     """A small copy, as a data URI."""
     path: str
-    """Of its file."""
+    """Path of its file."""
     truth: str
     named: str
     """The class that the model names."""
@@ -487,7 +487,7 @@ class Quality(Model):
     mistakes: list[Mistake] = []
     """Those that the model is most certain about."""
     texts: TextFacts | None = None
-    """Of a column of text."""
+    """Facts about a column of text."""
 
 
 class Push(Model):

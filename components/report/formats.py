@@ -261,7 +261,7 @@ class ValueBar:
 
     value: str
     widths: list[int]
-    """Of the bar of each split, in percent of the longest."""
+    """Widths of the bar of each split, in percent of the longest."""
     shares: list[float]
 
 

@@ -29,7 +29,7 @@ class Run(Document):
     started_at: str
     """UTC, ISO 8601."""
     seconds: float | None
-    """Of the whole run."""
+    """Seconds of the whole run."""
 
 
 class MetricValue(Document):
@@ -42,11 +42,11 @@ class MetricValue(Document):
     upper: float | None = None
     """Upper end of the 95 % interval."""
     served: float | None = None
-    """Of the served model; null: none was compared."""
+    """Value of the served model; null: none was compared."""
     constant: float | None = None
-    """Of always saying the most frequent class, or the mean, of the training rows."""
+    """Value of a constant prediction, the most frequent class or the mean of the training rows."""
     linear: float | None = None
-    """Of a linear model; null: none was fitted."""
+    """Value of a linear model; null: none was fitted."""
     lower_is_better: bool = False
 
 
@@ -55,10 +55,10 @@ class Threshold(Document):
 
     metric: str
     slice: str | None = None
-    """Of whose rows; null: of all."""
+    """Slice of the bound; null: all rows."""
     kind: Kind
     bound: float | None
-    """Of `better_than_baseline` the value of the baseline; null: it is not defined."""
+    """The bound; for `better_than_baseline` the value of the baseline; null: it is undefined."""
     value: float | None
     served: float | None
     passed: bool
@@ -100,7 +100,7 @@ class DataMetrics(Document):
     """Rows by split."""
     columns: int
     excluded: list[str]
-    """Columns that are no features."""
+    """Columns that are not features."""
     anomalies: int | None
     """null: not looked for."""
     drifted: dict[str, float]
@@ -133,11 +133,11 @@ class TrainingMetrics(Document):
     best_epoch: int | None
     stopped_early: bool
     loss: float | None
-    """Of the training rows in the best epoch."""
+    """Loss of the training rows in the best epoch."""
     validation_loss: float | None
-    """Of the validation rows in the best epoch."""
+    """Validation loss of the validation rows in the best epoch."""
     seconds: float | None
-    """Of all training steps."""
+    """Seconds of all training steps."""
     seconds_per_step: float | None
     parameters: int | None
     calibration: CalibrationMetrics | None = None

@@ -15,7 +15,7 @@ from kubetfx.components.report.facts import CalibrationBin, ClassQuality, Curve,
 from kubetfx.components.report.predictions import Predictions
 
 MAX_CLASSES = 30
-"""A confusion matrix of more classes is no picture."""
+"""Maximum number of classes of a confusion matrix that is drawn."""
 MAX_CURVES = 8
 """Classes with a curve of their own, the most frequent ones."""
 CURVE_POINTS = 100
@@ -82,7 +82,7 @@ def _matrix(predictions: Predictions) -> Array:
 def roc_points(labels: Array, probabilities: Array, weights: Array) -> list[tuple[float, float, float]]:
     """Return threshold, false-positive rate and recall at evenly spaced thresholds, the highest first.
 
-    Of the second class where there are two; where there are more, of all classes against the rest together.
+    That is for the second of two classes; with more, of all classes against the rest together.
 
     Args:
         labels: (rows,) int64 index of the class.
@@ -157,7 +157,7 @@ def _thinned(x: Array, y: Array) -> list[Point]:
 
 
 def _calibration(labels: Array, probabilities: Array, weights: Array) -> list[CalibrationBin]:
-    """Of the second class where there are two; of the class that is predicted where there are more."""
+    """Return the calibration of the second of two classes; with more classes, that of the predicted class."""
     accumulator = CalibrationError()
     state = accumulator.add_block(None, labels, probabilities, np.stack([weights, np.ones(len(labels))]))
     (weight, predicted, observed), (rows, *_) = state

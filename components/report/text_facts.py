@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 SHOWN = 4
 """Texts of each kind."""
 MAX_WORDS = 60
-"""Of a text, the first ones, that are left out in turn."""
+"""Number of words of a text, the first ones, that are left out in turn."""
 PIECE_CHARACTERS = 100
-"""Of a word, or of what is between words, that are shown."""
+"""Maximum number of characters that are shown of a word, or between words."""
 MAX_TEXTS = 5_000
 """That key words are looked for in."""
 MIN_TEXTS = 5
@@ -116,7 +116,7 @@ class TextFacts(Model):
     """The model is most certain about them, or farthest off."""
     right: list[TextExample] = []
     key_words: list[ClassWords] = []
-    """Of a regression those that raise the number, and those that lower it."""
+    """Key words by class; for a regression those that raise the number, and those that lower it."""
     texts: int = 0
     """That key words were looked for in."""
     cleaned: list[CleanedText] = []

@@ -76,7 +76,7 @@ def _slice(one: RankedSlice, result: EvaluationResult) -> Slice:
 
 
 def _interval(name: str, metrics: Mapping[str, float], weight: str | None) -> Interval | None:
-    """Of a metric that is a share of rows that all count once. The others need the predictions."""
+    """Return the interval of a metric that is a proportion of unweighted rows. Others need the predictions."""
     metric = describe_metric(name)
     if weight or metric is None or not metric.is_share_of_rows or name not in metrics:
         return None

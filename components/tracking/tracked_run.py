@@ -21,7 +21,7 @@ from kubetfx.version import library_version
 
 _CONFIG, _ORIGIN = "config.json", "origin.json"
 _SECTIONS = ("data", "features", "model", "training", "tuning", "evaluation")
-"""Of the config, whose values become parameters."""
+"""Sections of the config, whose values become parameters."""
 _LONGEST = 500
 """Characters of a parameter: servers before 2.9 take no more."""
 _NOT_IN_NAMES = re.compile(r"[^\w\-. /]")
@@ -35,7 +35,7 @@ class TrackedRun:
 
     run_id: str
     name: str
-    """Of the pipeline."""
+    """Name of the pipeline."""
     state: str
     """As in the record of a run."""
     started_at: str
@@ -166,7 +166,7 @@ def _tags(run: TrackedRun) -> Iterator[tuple[str, str]]:
 
 
 def _metrics(run: TrackedRun, started: int) -> Iterator[dict[str, Any]]:
-    """Of each epoch by its number, and of the evaluation."""
+    """Return the metrics of each epoch by its number, and of the evaluation."""
     for training in _trainings(run.facts.training):
         kind = "" if training is run.facts.training else f"{training.kind}/"
         ends = [started + round(1e3 * sum(training.seconds[: epoch + 1])) for epoch in range(training.epochs)]

@@ -16,7 +16,7 @@ from kubetfx.config.tracking_section import TrackingConfig
 from kubetfx.errors import KubetfxError
 
 FOLDER = "tracking"
-"""Of a workspace."""
+"""Folder of a workspace."""
 PYTHON = "KUBETFX_MLFLOW_PYTHON"
 """Environment variable with the Python that has mlflow or mlflow-skinny. Default: the one that runs kubetfx."""
 _LOG = "sender.log"

@@ -40,11 +40,11 @@ class AnalysisSources:
     """That of the Transform, with the features of the config."""
     train_files: tuple[str, ...]
     statistics_files: tuple[str, ...]
-    """Of the splits."""
+    """Statistics files of the splits."""
     examples: str
     """Folder of the examples, with the profile of the table."""
     custom_config: Mapping[str, Any]
-    """Of the Transform."""
+    """Custom config of the Transform."""
     task: Task
 
 

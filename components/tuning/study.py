@@ -33,7 +33,7 @@ _SEARCH = "search"
 _RETRIES = 2
 """Number of retries of settings whose process was killed, since the settings may be the cause."""
 _REDUCTION = 3
-"""Of the trials at a rung of Hyperband, one of this many continues."""
+"""Reduction factor of Hyperband: one of this many trials at a rung continues."""
 _RUNGS = 2
 """Rungs of Hyperband before the last epoch."""
 _POLL_SECONDS = 1.0
@@ -48,9 +48,9 @@ class Plan:
     """The definition of a search, the same in all of its processes."""
 
     name: str
-    """Of the study."""
+    """Name of the study."""
     digest: str
-    """Of what is searched, and with what."""
+    """Digest of what is searched, and with what."""
     tuning: TuningConfig
     space: SearchSpace
     metric: str

@@ -32,7 +32,7 @@ class TrialResult(BaseModel):
     settings: dict[str, Any]
     """By dotted key; empty: those of the config."""
     value: float | None = None
-    """Of the metric on the validation split; of one that was pruned, at its last rung."""
+    """Value of the metric on the validation split; of one that was pruned, at its last rung."""
     seconds: float | None = None
     epochs: int | None = None
     """Or rounds, that were trained."""

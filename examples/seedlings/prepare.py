@@ -2,7 +2,7 @@
 
     python -m examples.seedlings.prepare [--share 0.25] [--largest 512] [--seed 0] [--output FOLDER]
 
-They stand in for photographs, so that tests and benchmarks need no download: the same classes, their frequencies, and
+They replace photographs, so that tests and benchmarks need no download: the same classes, their frequencies, and
 sizes from 49 pixels up. README.md says how the real set is used in their place.
 """
 
@@ -31,10 +31,10 @@ class Species:
     """In the V2 Plant Seedlings set."""
     leaves: int
     width: float
-    """Of a leaf, as a share of its length."""
+    """Width of a leaf, as a share of its length."""
     lobes: int
     depth: float
-    """Of the lobes, as a share of the width."""
+    """Depth of the lobes, as a share of the width."""
     bend: float
     green: tuple[int, int, int]
     stalk: float

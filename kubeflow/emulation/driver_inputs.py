@@ -47,7 +47,7 @@ class Scope:
 
     run: RunNames
     execution: int
-    """Of the DAG, in ML Metadata."""
+    """Execution of the DAG, in ML Metadata."""
     parameters: Mapping[str, Any]
     artifacts: Mapping[str, list[RuntimeArtifact]]
     state_of: Callable[[int], str]

@@ -180,7 +180,7 @@ def _title(artifact_type: Mapping[str, Any]) -> str:
     try:
         schema = yaml.safe_load(str(artifact_type.get("instanceSchema") or ""))
     except yaml.YAMLError:
-        return "of a schema that is no YAML"
+        return "of a schema that is not YAML"
     return str(schema.get("title") or "without a name") if isinstance(schema, Mapping) else "without a name"
 
 

@@ -14,7 +14,10 @@ def _loop_items(package: Package) -> Iterator[Fault]:
     for task in _loops(package):
         raw = _items(task)
         if raw is not None and not isinstance(raw, list):
-            yield (*task.place, "parameterIterator", "items", "raw"), "the items are no list: the loop's driver fails"
+            yield (
+                (*task.place, "parameterIterator", "items", "raw"),
+                ("the items are not a list: the loop's driver fails"),
+            )
 
 
 @rule("loop-empty", "error", "Give it an item, or take the loop out, with what collects from it.")

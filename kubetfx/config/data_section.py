@@ -233,7 +233,7 @@ class DataConfig(Section):
     """A file, a folder of files, or a glob; also in a bucket: `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`. Or a file at
     an `https://` or `http://` address, which is downloaded at each run; `${TOKEN}` in it is resolved then. `{SPAN}`, or
     `{YYYY}`, `{MM}` and `{DD}`, in it number the spans in which data arrives, and `{VERSION}` their versions, as in
-    TFX: the newest span is used, or those of `window`. Of images: a folder with one subfolder per class, or a table
+    TFX: the newest span is used, or those of `window`. For images: a folder with one subfolder per class, or a table
         with the columns `path` and the label.
     """
     label: str

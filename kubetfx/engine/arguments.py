@@ -33,7 +33,7 @@ class Engine:
 
     runner: str
     endpoint: str | None
-    """Of its job service, host and port."""
+    """Endpoint of its job service, host and port."""
     environment: str | None
     """Type of the environment of its workers."""
     pool: str | None

@@ -93,7 +93,7 @@ class _Arrow(_RowGroups):
         self._source.seek(0)
         if start.startswith(b"FEA1"):
             raise DataError(
-                f"{path} is a Feather file of version 1. Write it anew: pandas.read_feather(...).to_feather(...)"
+                f"{path} is a Feather file of version 1. Write it again: pandas.read_feather(...).to_feather(...)"
             )
         self._has_contents = start == b"ARROW1"
         with self._reader() as reader:

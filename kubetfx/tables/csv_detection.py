@@ -18,9 +18,9 @@ from kubetfx.tables.files import COMPRESSIONS
 from kubetfx.tables.spelled_numbers import understand
 
 LOOKED_BYTES = 16 * 2**20
-"""Of a file, from its beginning, by which its encoding is found."""
+"""Number of bytes at the beginning of a file from which its encoding is detected."""
 ROWS_BYTES = 2**20
-"""Of them, those whose rows are looked at."""
+"""Number of these bytes whose rows are examined."""
 LOOKED_ROWS = 500
 DELIMITERS = (",", ";", "\t", "|")
 """In the order in which they are preferred where the rows cannot tell."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """Bytes that some programs write at the start of a file in UTF-8. They are not part of the first name."""
 DECODED_BYTES = 2**20
-"""Of a file in another encoding than UTF-8, at a time."""
+"""Number of bytes that are decoded at a time, of a file in another encoding than UTF-8."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from kubetfx.tables.table_file import BadRow, Rows
 from kubetfx.tables.text_table import MAX_ROW_BYTES, TextTable
 
 _HEADER_BYTES = 2**16
-"""Of a file that are read for its header, and sixteen times as many as long as it goes on."""
+"""Number of bytes that are read for a header, and sixteen times as many as long as it goes on."""
 _OTHER_KINDS = {
     b"PAR1": "a Parquet file. Rename it to .parquet, or say what it is: data.format: parquet",
     b"ARROW1": "an Arrow file. Rename it to .arrow, or say what it is: data.format: arrow",
@@ -45,9 +45,9 @@ _OTHER_KINDS = {
     b"<?xml": "a document of XML. Write its table as CSV.",
     b"SQLite f": "a database of SQLite. Read it by data.source: kubetfx.tables.sql:read.",
 }
-"""What files that are no CSV begin with, and what to do."""
+"""What files that are not CSV begin with, and what to do."""
 MIN_STRAY_DELIMITERS = 4
-"""Where so many delimiters within a cell are just where they would make rows of its lines, that is no chance."""
+"""Where so many delimiters within a cell are just where they would make rows of its lines, that is not chance."""
 _LINE_END = re.compile(rb"\n")
 STREAM_BYTES = 4 * 2**20
 BYTES_PER_COLUMN = 2**13
@@ -137,7 +137,7 @@ class CsvTable(TextTable):
     path: str
     dialect: Dialect
     names: tuple[str, ...]
-    """Of the columns. The first may be empty."""
+    """Names of the columns. The first may be empty."""
     start: int
 
     @classmethod
@@ -152,7 +152,7 @@ class CsvTable(TextTable):
             The file, whose header was read.
 
         Raises:
-            DataError: it has no header, or is no text.
+            DataError: it has no header, or is not text.
         """
         dialect = detect(path, options)
         names, start = header(path, dialect)
@@ -185,7 +185,7 @@ class CsvTable(TextTable):
             )
             yield from _joined(blocks)
         except pa.ArrowInvalid as error:
-            if "Empty CSV file" not in str(error):  # a header without a line below, which is no error here
+            if "Empty CSV file" not in str(error):  # a header without a line below, which is not an error here
                 raise _explain(self.path, self.dialect, error, block_bytes=block_bytes) from None
 
     def check(self, batch: pa.RecordBatch, *, rows_before: int) -> None:

@@ -87,7 +87,7 @@ class Pattern:
     """How cells of a format are taken apart."""
 
     regex: str
-    """Of a whole cell."""
+    """Regex of a whole cell."""
     parts: str
     """What it is rewritten as: year, month, day, time of day, and microseconds besides."""
     has_names: bool = False

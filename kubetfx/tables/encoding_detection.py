@@ -14,7 +14,7 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SAMPLE_BYTES = 2**16
-"""Of the lines with characters beyond ASCII, that are given to charset-normalizer."""
+"""Number of bytes of lines with characters beyond ASCII that are passed to charset-normalizer."""
 _MIN_UTF8 = 0.25
 """At least this many characters of UTF-8 beyond ASCII per damaged one, and a file is UTF-8: text in another encoding of
 Latin letters hardly has bytes that look like such characters."""
@@ -27,7 +27,7 @@ _OTHER_SCRIPTS = (
     *("cp1251", "koi8_r", "cp866", "cp1253", "cp1255", "cp1256", "cp874"),
 )
 _WESTERN = ("mac_roman", "cp850")
-"""Of old Macs and DOS."""
+"""Western encodings of old Macs and DOS."""
 _BETWEEN_WORDS = re.compile(rb"[\x00-\x20\x22-\x2f:-?]+")
 
 

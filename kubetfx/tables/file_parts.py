@@ -26,7 +26,7 @@ from kubetfx.tables.table_file import Cut, Segment, TableFile, neighbours, readi
 PART_BYTES = 2**26
 """For a part, at least, if the file goes on: as much as a core reads in a second or so."""
 _CHUNK_BYTES = 2**23
-"""Of a piece that are looked at, at a time."""
+"""Chunk bytes of a piece that are looked at, at a time."""
 _NEWLINE, _RETURN = b"\n"[0], b"\r"[0]
 
 
@@ -192,7 +192,7 @@ def _open(path: str) -> pa.NativeFile:
 
 
 def _quotes_in(content: bytes, first: int, start: int, end: int, file: CsvTable) -> Quotes:
-    """Of the bytes from start to end; the content is that from `first` on, and has a byte more on either side."""
+    """Return the quotes between start and end; the content begins at `first`, and has one more byte on either side."""
     data = np.frombuffer(content, np.uint8)
     quote = file.dialect.quote
     if not quote or quote.encode() not in content:
@@ -217,7 +217,7 @@ def _quotes_in(content: bytes, first: int, start: int, end: int, file: CsvTable)
 
 
 def _joined(before: Quotes, after: Quotes) -> Quotes:
-    """Of both, one behind the other."""
+    """Return the quotes of two consecutive pieces."""
     cases = [(case, case ^ before.is_odd) for case in (0, 1)]  # the case of the second, by that of the first
     around = [before.are_around_cells[one] and after.are_around_cells[other] for one, other in cases]
     rows = [after.first_rows[b] if before.first_rows[a] is None else before.first_rows[a] for a, b in cases]

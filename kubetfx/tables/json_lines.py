@@ -19,7 +19,7 @@ from kubetfx.tables.table_file import BadRow, Rows
 from kubetfx.tables.text_table import BLOCK_BYTES, TextTable
 
 _LINES = Dialect(quote="")
-"""Of text in which every line end ends a row."""
+"""Options for text in which every line end ends a row."""
 _UNFIT = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 """What Arrow raises for values that have no type in common."""
 

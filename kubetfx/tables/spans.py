@@ -27,7 +27,7 @@ class Span:
     """Files that arrived together."""
 
     number: int
-    """Of the span; of a date, its days since 1970."""
+    """Number of the span; of a date, its days since 1970."""
     version: int | None
     """None: the files have none."""
     is_date: bool

@@ -6,7 +6,7 @@
 
 Databases are reached by ADBC, which hands over Arrow batches: https://arrow.apache.org/adbc. Its driver for a database
 is a package of its own, for example adbc-driver-postgresql or adbc-driver-sqlite; DuckDB has its own. `duckdb://` alone
-is no database: its queries read files (`SELECT * FROM 'orders/*.parquet'`).
+is not a database: its queries read files (`SELECT * FROM 'orders/*.parquet'`).
 """
 
 import importlib

@@ -10,7 +10,7 @@ from kubetfx.tables.csv_rows import count_rows
 from kubetfx.tables.table_file import Block, Cut, Rows, Segment, TableFile
 
 BLOCK_BYTES = 4 * 2**20
-"""Of a block."""
+"""Block bytes of a block."""
 MAX_ROW_BYTES = 16 * 2**20
 """For one row: a quote that is never closed would take the rest of the file for one cell."""
 

@@ -28,7 +28,7 @@ class DateFormat:
     name: str
     """As kubetfx/tables/date_formats.py has it."""
     num_odd: int
-    """Cells that are no dates of it."""
+    """Cells that are not dates of it."""
     first_odd: tuple[str, int] | None
     """The first of them, and its row."""
     seen: dict[str, int]
@@ -115,9 +115,9 @@ class ColumnProfile:
     """Whether some value was seen twice, as far as MAX_UNIQUE allows to tell. Not looked at for a float column."""
     minimum: float | None = None
     maximum: float | None = None
-    """Of the values of an int64 or float column."""
+    """Maximum of the values of an int64 or float column."""
     mean: float | None = None
-    """Of the values of an int64 column."""
+    """Mean of the values of an int64 column."""
     values: tuple[int | float | str, ...] = field(default=(), repr=False)
     """The distinct values, sorted, where they were counted. A column type is asked without them: only those of the
     label are kept with the examples."""
@@ -127,13 +127,13 @@ class ColumnProfile:
     """The kind of the reading (models/columns/reading.py) that its cells of text need: of numbers that are spelled
     unusually, or where some cells mean nothing. Empty: they are taken as they are."""
     dates: tuple[DateFormat, ...] = ()
-    """Formats of dates that fit its cells; none: it is no column of dates."""
+    """Formats of dates that fit its cells; none: it is not a column of dates."""
     lists: Lists | None = None
-    """Of a column of lists."""
+    """Facts about a column of lists."""
     texts: Texts | None = None
-    """Of a column whose cells are text of more than a word."""
+    """Facts about a column whose cells have several words."""
     units: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
-    """Of a column of numbers some of which are spelled unusually: an example and the number that is read, by its
+    """For a column with unusually spelled numbers: an example and the number that is read, by its
     percent sign or its currency; empty: neither."""
     note: str | None = None
     """What was understood of the cells and may surprise, in words."""

@@ -64,7 +64,7 @@ class EmbeddedVocabulary(NamedTuple):
     weight: str
     """Name of the layer, a slash, and the name of the weight."""
     first_row: int
-    """Of the first value."""
+    """First row of the first value."""
 
 
 class ColumnType:
@@ -75,17 +75,17 @@ class ColumnType:
     """
 
     tag: ClassVar[str] = ""
-    """Of a column in the schema. Empty: the type is the user's, and the tag is where it is found."""
+    """Tag of a column in the schema. Empty: the type is the user's, and the tag is where it is found."""
     words: ClassVar[str] = ""
-    """What the report says that a column is used as. Of the user's types it says the name of the class."""
+    """The report's words for the role of a column. For the user's types it is the name of the class."""
     cells: ClassVar[frozenset[CellType]] = frozenset({"int64", "float", "string"})
     """What its columns can hold. It is not asked about others."""
     embedded_vocabularies: ClassVar[Sequence[EmbeddedVocabulary]] = ()
     """So that a training that starts with served weights finds each value's vector again. Other vocabularies have to be
     the same for that."""
     bounds: ClassVar[frozenset[str]] = frozenset()
-    """Details that say how much of a cell is looked at, and not what its features mean: another value is no reason for
-    a training to start again."""
+    """Details that say how much of a cell is looked at, and not what its features mean: another value is not a reason
+    for a training to start again."""
     has_domain: ClassVar[bool] = True
     """Whether the schema lists the values of a column that has few, so that another one is an anomaly."""
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DATES = "dates"
 MAX_PAIRED = 8
-"""Of more columns than this, the times between two of them are no features."""
+"""Maximum number of columns for which the times between two of them are features."""
 
 
 class Date(ColumnType):
@@ -48,13 +48,13 @@ class Date(ColumnType):
 
     @property
     def reading(self) -> "type[Reading]":
-        """Of dates in any format."""
+        """Reading of dates in any format."""
         from kubetfx.models.columns.date_cells import DateCells
 
         return DateCells
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
-        """By what its cells were read as. Dates that differ in every row are no identifier."""
+        """By what its cells were read as. Dates that differ in every row are not identifiers."""
         if not column.dates or config.names_otherwise(column.name, "date"):
             return None
         if column.name in config.date:
@@ -112,7 +112,7 @@ class Date(ColumnType):
         return Encoding({DATES: dates}, dates)
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]] | None:
-        """For one column: all that there is. Of several, the times between them are of two columns each."""
+        """For one column: all parts. For several columns, the times between them belong to two columns each."""
         if len(columns) > 1:
             return None
         (column,) = columns

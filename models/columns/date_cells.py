@@ -167,7 +167,7 @@ class DateCells(Reading):
 
     @property
     def odd(self) -> OddCells:
-        """Cells that are no dates of the format that fits best."""
+        """Cells that are not dates of the format that fits best."""
         return self._odd[self._best]
 
     @property

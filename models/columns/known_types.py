@@ -37,7 +37,7 @@ def types_by_tag(references: Iterable[str] = ()) -> dict[str, ColumnType]:
         references: of the user's types, `module:class`.
 
     Raises:
-        ConfigError: there is no such class, or it is none of a column type.
+        ConfigError: there is no such class, or it is not that of a column type.
     """
     own = {f"{USER_TYPE}{reference}": _load(reference) for reference in references}
     return own | {column_type.tag: column_type for column_type in COLUMN_TYPES}

@@ -39,7 +39,7 @@ class List(ColumnType):
 
     @property
     def reading(self) -> "type[Reading]":
-        """Of values with a separator."""
+        """Reading of values with a separator."""
         from kubetfx.models.columns.list_cells import ListCells
 
         return ListCells
@@ -110,7 +110,7 @@ class List(ColumnType):
         return Encoding(inputs, vector)
 
     def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
-        """Of columns of many values, how many a cell has."""
+        """Return, for columns of many values, the number of values per cell."""
         import tensorflow as tf
 
         if VALUES not in features:

@@ -33,7 +33,7 @@ class Number(ColumnType):
 
     @property
     def reading(self) -> "type[Reading]":
-        """Of numbers in any spelling."""
+        """Reading of numbers in any spelling."""
         from kubetfx.models.columns.number_cells import NumberCells
 
         return NumberCells

@@ -1,4 +1,6 @@
-"""Numbers in cells of text: in whatever spelling, as long as they are no codes, which begin with a zero or are long."""
+"""Numbers in cells of text: in whatever spelling, as long as they are not codes, which begin with a zero or are
+long.
+"""
 
 import re
 from collections.abc import Mapping
@@ -181,7 +183,7 @@ class NumberCells(Reading):
 
     @property
     def odd(self) -> OddCells:
-        """Cells that are no numbers."""
+        """Cells that are not numbers."""
         return self._odd
 
     @property

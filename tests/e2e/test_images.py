@@ -135,7 +135,7 @@ def test_picture_that_the_server_refuses_is_named(project, first, some, tmp_path
 
     assert refused.exit_code == 2
     _, _, error = refused.stderr.partition("Error: ")
-    assert error.startswith("The model refuses row 7, 5b.png: image_bytes is no picture: the bytes are not")
+    assert error.startswith("The model refuses row 7, 5b.png: image_bytes is not a picture: the bytes are")
     assert "function_node" not in error
 
 

@@ -255,7 +255,7 @@ def test_torn_log_and_other_files_are_read_around_and_said(penguins: Project, se
     found = monitor(penguins, log, "--output", tmp_path).document
     assert found["rows"] == 172
     assert any("breaks off at byte" in note and "It is read up to there." in note for note in found["notes"])
-    assert "Files that are no TFRecord files are left out: readme.txt." in found["notes"]
+    assert "Files that are not TFRecord files are left out: readme.txt." in found["notes"]
     assert "172 rows are fewer than monitoring.min_rows: 300. Nothing is judged." in found["notes"]
 
 

@@ -127,7 +127,7 @@ def test_it_travels_to_the_nodes_that_compute_it(project: OwnMetric, tmp_path: P
     [
         ("my_metrics:unknown", "the module my_metrics has no unknown"),
         ("no_metrics:f1", "the module no_metrics cannot be imported"),
-        ("my_metrics:np", "is no metric. Received: module."),
+        ("my_metrics:np", "is not a metric. Received: module."),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "compile"])

@@ -83,7 +83,7 @@ def test_no_rows_are_none(files):
 def test_files_of_an_earlier_version_are_refused_in_words(tmp_path):
     (tmp_path / "data_tfrecord-00000-of-00001.gz").write_bytes(b"")
 
-    with pytest.raises(DataError, match=r"are no Parquet files: .* earlier version .*tfrecord.*Run the pipeline again"):
+    with pytest.raises(DataError, match=r"not Parquet files: .* earlier version .*tfrecord.*Run the pipeline again"):
         examples.files_in(tmp_path)
 
 

@@ -146,7 +146,7 @@ def test_frame_is_found_behind_blocks_of_any_size(decoded, blocks):
     ids=["extensions without end", "blocks without end", "an extension without a block", "no frame"],
 )
 def test_gif_whose_first_frame_is_not_found_is_refused(decoded, content):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="no picture"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not a picture"):
         decoded(content)
 
 
@@ -224,9 +224,9 @@ def test_damaged_exif_is_no_reason_to_refuse_a_picture(decoded, cut):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no picture"),
-        (b"just text", "no picture"),
-        (encoded(PICTURE, "TIFF"), "no picture"),
+        (b"", "not a picture"),
+        (b"just text", "not a picture"),
+        (encoded(PICTURE, "TIFF"), "not a picture"),
         (encoded(PICTURE, "JPEG", quality=95)[:-200], "Invalid JPEG data"),
         (encoded(PICTURE, "PNG")[:-40], "Invalid PNG data"),
         (encoded(PICTURE, "GIF")[:-100], "Invalid GIF data"),

@@ -142,7 +142,7 @@ def test_answer_names_the_most_likely_classes(server, saved_model, pictures):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"no picture", "no picture"), (encoded(sample("left", 1), "JPEG")[:-60], "JPEG")]
+    ("content", "words"), [(b"no picture", "not a picture"), (encoded(sample("left", 1), "JPEG")[:-60], "JPEG")]
 )
 def test_picture_that_cannot_be_decoded_is_an_error_of_that_request_in_words(server, pictures, content, words):
     rest, grpc = clients(server)
@@ -172,7 +172,7 @@ def test_picture_that_cannot_be_decoded_spoils_no_other_request_of_its_batch(sav
         responses = list(pool.map(post, contents))
 
     assert [response.status_code for response in responses] == [200] * 3 + [400] + [200] * 3
-    assert "no picture" in responses[3].json()["error"]
+    assert "not a picture" in responses[3].json()["error"]
     for response in responses[:3]:
         (answer,) = response.json()["predictions"]
         assert answer["score"] == pytest.approx(good["score"], abs=1e-4)
@@ -182,7 +182,9 @@ def test_loaded_model_says_which_picture_cannot_be_decoded(saved_model, pictures
     (tmp_path / "a.png").write_bytes((pictures / "1.png").read_bytes())
     (tmp_path / "b.png").write_bytes(b"no picture")
 
-    with pytest.raises(DataError, match=r"The model refuses row 2, b\.png: image_bytes is no picture.*in bulk leaves"):
+    with pytest.raises(
+        DataError, match=r"The model refuses row 2, b\.png: image_bytes is not a picture.*in bulk leaves"
+    ):
         predict(saved_model, tmp_path)
 
 

@@ -358,7 +358,7 @@ def test_file_without_the_backbones_weights_is_an_error(tmp_path, kind):
     if kind != "of another network":
         weights.write_bytes(b"text" if kind == "text" else weights.read_bytes()[:1_000])
 
-    with pytest.raises(ConfigError, match=r"model\.weights are none of MobileNetV2\. Received: .*mobile_net") as error:
+    with pytest.raises(ConfigError, match=r"weights are not those of MobileNetV2\. Received: .*mobile_net") as error:
         network_of(
             ModelConfig(kind="image", image_size=32, backbone="MobileNetV2", weights=str(weights)), num_classes=3
         )

@@ -369,7 +369,7 @@ def test_logging_config_of_a_file_is_followed_and_reloaded(base_paths: dict[str,
         (logging_config(Path("/log/x"), 1.5), "sampling_rate of model kinds has to be from 0 to 1. Received: 1.5"),
         (logging_config(Path("/log/x"), 1, "kafka"), "Cannot find LogCollector::Factory for type: kafka"),
         ("logging_config { }", "log_collector_config of model kinds has no filename_prefix"),
-        (logging_config("ftp://x", 1), "filename_prefix of model kinds is no place for files"),
+        (logging_config("ftp://x", 1), "filename_prefix of model kinds is not a place for files"),
     ],
 )
 def test_wrong_logging_config_is_explained(logging: str, message: str, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ class WithBounds(kubetfx.Definition):
     """Our pipeline, with one component more."""
 
     def schema(self, examples, statistics):
-        """What SchemaGen found out, and the bounds."""
+        """What SchemaGen found, and the bounds."""
         inferred = super().schema(examples, statistics)
         return self.add(BoundedSchema(schema=inferred)).outputs["bounded_schema"]
 

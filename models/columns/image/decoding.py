@@ -21,14 +21,15 @@ def decode(content: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
         (height, width, 3) uint8. Transparency is left out, 16 bits become 8, the orientation of EXIF is applied.
 
     Raises:
-        tf.errors.InvalidArgumentError: it is no picture, a damaged one, or too large. It says which.
+        tf.errors.InvalidArgumentError: it is not a picture, a damaged one, or too large. It says which.
     """
     # A few operations for most files, instead of hundreds, which take longer than the decoding of a small picture. All
     # checks are here: in a branch they make it stateful, and tf.data that has to be reproducible runs that one by one.
     way = tf.where(_is_plain_jpeg(content), 0, tf.where(_is_plain_png(content), 1, 2))
     num_pixels = tf.switch_case(way, [jpeg_pixels(content), lambda: png_pixels(content), lambda: any_pixels(content)])
     is_picture = tf.debugging.Assert(  # its error has these words alone, where assert_less_equal adds its tensors
-        num_pixels >= 0, ["image_bytes is no picture: the bytes are not those of a JPEG, PNG, BMP, GIF or WebP file."]
+        num_pixels >= 0,
+        ["image_bytes is not a picture: the bytes are not those of a JPEG, PNG, BMP, GIF or WebP file."],
     )
     fits = tf.debugging.Assert(
         num_pixels <= max_pixels,

@@ -36,7 +36,7 @@ def any_pixels(content: tf.Tensor) -> tf.Tensor:
         content: its bytes, () string.
 
     Returns:
-        () int64; -1 if it is no picture.
+        () int64; -1 if it is not a picture.
     """
     head = _head(content)
     jpeg, png, bmp, webp = jpeg_pixels(content), *_pixels_in(head)
@@ -168,8 +168,8 @@ def _pixels_in(head: tf.Tensor) -> list[Callable[[], tf.Tensor]]:
 
 
 def _gif_pixels(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
-    """Of the screen or of the first frame, whichever has more: a frame may be larger than the screen. -1: there is no
-    frame.
+    """Return the gif pixels of the screen or of the first frame, whichever has more: a frame may be larger than the
+    screen. -1: there is no frame.
     """
     start = _gif_frame(tf.io.decode_raw(content, tf.uint8))
     frame = _bytes(content, tf.maximum(start, 0), 10)
@@ -183,7 +183,8 @@ def _first_gif_frame(content: tf.Tensor) -> tf.Tensor:
     start = _gif_frame(data)
     descriptor = _bytes(content, start, 10)
     end = _after_sub_blocks(data, start + 11 + _gif_palette_bytes(descriptor[9]))
-    # Cut short, it has no other frame. Of more blocks than are looked through nobody knows, and nothing is decoded.
+    # Cut short, it has no other frame. Beyond the number of blocks that are searched nothing is known, and nothing is
+    # decoded.
     first = tf.strings.join([tf.strings.substr(content, 0, tf.maximum(end, 0)), b";"])
     return tf.where(end <= tf.size(data), first, content)
 

@@ -196,7 +196,8 @@ def _load_weights(backbone: keras.Model, model: ModelConfig) -> None:
     except Exception as error:  # ValueError, h5py's OSError, zipfile's
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ConfigError(
-            f"model.weights are none of {model.backbone}. Received: {model.weights} ({reason}). Give a .weights.h5 "
+            f"model.weights are not those of {model.backbone}. Received: {model.weights} ({reason}). Give a "
+            f".weights.h5 "
             "file of this network, or the .h5 file that keras.applications downloads."
         ) from error
 

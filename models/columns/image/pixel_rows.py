@@ -48,11 +48,11 @@ class ImageRows:
     stream: tf.data.Dataset
     """(number of the row, encoded bytes), in the order of the files."""
     digest: str
-    """Of the images and their labels."""
+    """Digest of the images and their labels."""
     model: ModelConfig
     max_pixels: int
     mean_bytes: float
-    """Of an encoded image."""
+    """Mean bytes of an encoded image."""
     team: Team = field(default_factory=Team)
     """Who has a part of each batch."""
 
@@ -113,7 +113,7 @@ class ImageRows:
         buffer = max(int(ENCODED_BYTES / max(self.mean_bytes, 1)), batch_size)
         one_by_one = [
             self.stream.shuffle(buffer, seed=seed + 1 + epoch, reshuffle_each_iteration=False).batch(batch_size)
-            for epoch in epochs  # a seed that is a tensor is no seed for tf.data
+            for epoch in epochs  # a seed that is a tensor is not a seed for tf.data
         ]
         encoded = functools.reduce(lambda before, next_epoch: before.concatenate(next_epoch), one_by_one)
         return self._images(encoded.skip(first_step), _PARALLEL, is_averaged=True)

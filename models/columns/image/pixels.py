@@ -30,7 +30,7 @@ class Pixels:
     model: ModelConfig
     """Says the size, how pictures of other proportions are resized, and how they are changed in training."""
     max_pixels: int
-    """Of a picture; a larger one is an error."""
+    """Largest pixels of a picture; a larger one is an error."""
 
     @classmethod
     def of_facts(cls, facts: ModelFacts) -> "Pixels":

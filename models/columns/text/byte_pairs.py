@@ -1,5 +1,6 @@
 """The tokenizer of GPT-2 and RoBERTa, byte pairs, out of TensorFlow's core operations: the numbers are those of the
-Hugging Face tokenizer."""
+Hugging Face tokenizer.
+"""
 
 import functools
 import itertools
@@ -25,7 +26,8 @@ _SPACES = "\t\n\v\f\r\x85"
 @dataclass(frozen=True)
 class BytePairs(Framed):
     """Words are split off with the space before them, and the bytes of each are joined pair by pair, in the order in
-    which the pairs were learnt."""
+    which the pairs were learnt.
+    """
 
     vocabulary: tuple[str, ...]
     """Tokens by their number, their bytes written as the letters of `byte_letters`."""
@@ -127,7 +129,8 @@ class BytePairs(Framed):
     @functools.cached_property
     def _whole(self) -> dict[bytes, int]:
         """The words that become one token, which need no joining: nearly all tokens, but not those that lie inside of
-        words only."""
+        words only.
+        """
         codes = {letter: code for code, letter in enumerate(byte_letters())}
         found = {}
         for token, number in self._numbers.items():
@@ -153,7 +156,8 @@ class BytePairs(Framed):
 @functools.cache
 def byte_letters() -> str:
     """Return the letter that each byte is written as in a vocabulary: itself where it can be seen, otherwise one from
-    U+0100 on."""
+    U+0100 on.
+    """
     seen = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)}
     others = iter(range(0x100, 0x200))
     return "".join(chr(code if code in seen else next(others)) for code in range(256))

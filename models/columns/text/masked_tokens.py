@@ -1,5 +1,6 @@
 """Pre-training on the column itself: some tokens of a text are hidden, and a transformer learns to guess them (BERT,
-"Pre-training of Deep Bidirectional Transformers for Language Understanding", NAACL 2019)."""
+"Pre-training of Deep Bidirectional Transformers for Language Understanding", NAACL 2019).
+"""
 
 import math
 from typing import Any
@@ -77,7 +78,8 @@ def _most(length: int, share: float) -> int:
 
 class _GuessedTokens(keras.layers.Layer):
     """From tokens, (rows, length), and places in them, (rows, places), to the score of each token of the vocabulary,
-    (rows, places, vocabulary)."""
+    (rows, places, vocabulary).
+    """
 
     def __init__(self, transformer: Transformer, **keywords: Any) -> None:
         super().__init__(**keywords)

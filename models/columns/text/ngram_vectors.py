@@ -44,7 +44,8 @@ class NGramVectors(TextEncoder):
 
     def preprocess(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """`text_ngrams`, (batch, columns, n-grams) int64: the different ones of a text, from 1 on; and `text_counts`,
-        float32 of the same shape: how often it has each."""
+        float32 of the same shape: how often it has each.
+        """
         columns, grams = len(self.columns), self.config.num_grams
         tokens = tokenize(tf.reshape(texts, [-1]), self.config, length=self.length)
         numbers = numbers_of(ngrams(tokens, grams), self.config)
@@ -169,5 +170,6 @@ class NGramSum(FittedLayer):
 @tf.custom_gradient
 def _with_one_gradient(vectors: tf.Tensor) -> Any:
     """Return the same, but add the gradients of rows up. Optimizers do it each time that they use them, which takes
-    Adam half of a step."""
+    Adam half of a step.
+    """
     return tf.identity(vectors), tf.convert_to_tensor

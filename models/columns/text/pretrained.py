@@ -32,7 +32,8 @@ class Pretrained(TextEncoder):
 
     def preprocess(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """`text_vectors`, (batch, columns * width) float32; of an encoder that learns `text_pieces`, (batch, columns,
-        tokens) int64: 0 is behind the last one."""
+        tokens) int64: 0 is behind the last one.
+        """
         tokens = self._folder.tokens(tf.reshape(texts, [-1]), length=self.config.most_tokens)
         columns = len(self.columns)
         if self.config.fine_tune is not None:

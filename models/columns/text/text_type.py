@@ -66,7 +66,8 @@ class Text(ColumnType):
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":
         """What the encoder takes, by names that begin with `text_`: numbers of a vocabulary, text, that all columns
-        share."""
+        share.
+        """
         from kubetfx.models.columns.text.encoders import encoder_of
 
         texts = concatenated(inputs, columns, "string")
@@ -85,7 +86,8 @@ class Text(ColumnType):
 
     def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
         """Which of the most frequent tokens a cell has, how many tokens, and how many different ones; the vectors of a
-        pretrained encoder as they are."""
+        pretrained encoder as they are.
+        """
         import tensorflow as tf
 
         from kubetfx.models.columns.text.encoders import PIECES, VECTORS

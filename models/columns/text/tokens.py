@@ -35,7 +35,8 @@ def tokenize(texts: tf.Tensor, config: TextEncoderConfig, *, length: int) -> tf.
 
 def _subwords(words: tf.RaggedTensor) -> tf.RaggedTensor:
     """Each word, and the neighbouring characters within it and its ends. Words that a batch has several times are cut
-    up once."""
+    up once.
+    """
     distinct, of_word = tf.unique(words.flat_values)
     characters = tf.strings.unicode_split(tf.strings.join(["<", distinct, ">"]), "UTF-8")
     parts = tf.strings.ngrams(characters, SUBWORD_LENGTHS, separator="")

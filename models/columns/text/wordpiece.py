@@ -88,7 +88,8 @@ class WordPiece(Framed):
 
     def _pieces(self, words: "tf.Tensor") -> "tf.RaggedTensor":
         """(words, any) int64. Where a word is no piece itself, it is the longest one that it begins with, then the
-        longest that its rest begins with, and so on; if a rest begins with none, the whole word is unknown."""
+        longest that its rest begins with, and so on; if a rest begins with none, the whole word is unknown.
+        """
         import tensorflow as tf
 
         vocabulary = table(self.vocabulary, range(len(self.vocabulary)), -1)
@@ -142,7 +143,8 @@ class WordPiece(Framed):
 @functools.cache
 def _patterns(lowercase: bool, strips_accents: bool, splits_ideographs: bool) -> tuple[str, str, str]:
     """Of characters that are removed; of those that are words, as they are or when they are folded; and of spaces. What
-    Unicode has not assigned stays, as in the Hugging Face tokenizer."""
+    Unicode has not assigned stays, as in the Hugging Face tokenizer.
+    """
     folded = _folded(lowercase, strips_accents)
 
     words = {c for c in assigned() if any(map(is_punctuation, folded.get(c, c)))}

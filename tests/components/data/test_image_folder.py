@@ -99,7 +99,7 @@ def test_beam_and_this_process_write_the_same(tmp_path, monkeypatch):
     (root / "cat" / "text.png").write_bytes(b"this is no picture")
     (root / "dog" / "copy.png").write_bytes((root / "dog" / "000.png").read_bytes())
     monkeypatch.setattr(image_reading, "FILES_AT_A_TIME", 25)
-    monkeypatch.setattr(image_folder, "IMAGES_A_SHARD", 40)
+    monkeypatch.setattr(image_folder, "IMAGES_PER_SHARD", 40)
 
     here = run_executor(root, tmp_path / "here", **TOLERANT)
     on_beam = run_executor(root, tmp_path / "on_beam", beam_arguments=["--direct_running_mode=in_memory"], **TOLERANT)

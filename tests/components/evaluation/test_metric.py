@@ -246,7 +246,7 @@ def test_metric_of_the_users_own_is_found_by_module_and_attribute(module):
     ("attribute", "words"),
     [
         ("smallest_error", "has no smallest_error. Received: metrics_of_"),
-        ("plain", r"is no metric\. Received: function\. Put @kubetfx.metric"),
+        ("plain", r"is not a metric\. Received: function\. Put @kubetfx.metric"),
     ],
 )
 def test_attribute_that_is_no_metric_is_an_error(module, attribute, words):

@@ -160,7 +160,7 @@ def test_file_of_no_lines_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.feather", b"FEA1\0\0", "is a Feather file of version 1. Write it anew"),
+        ("rows.feather", b"FEA1\0\0", "is a Feather file of version 1. Write it again"),
         ("rows.arrow", b"a,y\n1,2\n", "is not an Arrow file. Say what it is, data.format: csv"),
         ("rows.orc", b"", "cannot be read: File size too small"),
         ("rows.arrow", b"", "is empty: it is not an Arrow file"),
