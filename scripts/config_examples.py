@@ -131,7 +131,7 @@ EXAMPLES: Mapping[str, Any] = {
     "kubeflow.every_component.gpu.resource": "nvidia.com/gpu",
     "workspace.path": "/data/workspace",
 }  # fmt: skip
-"""Of keys whose example cannot be made from their type."""
+"""Examples of keys whose example cannot be made from their type."""
 
 
 def example_of(key: str, field: Schema, parts: list[Schema]) -> Any:

@@ -110,7 +110,7 @@ class Described:
     """A column of text."""
 
     splits: list[TextStatistics]
-    """Of each split."""
+    """Statistics of each split."""
     words: pa.Array
     """(words,) string: those that the training rows have."""
 

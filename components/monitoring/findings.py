@@ -85,7 +85,7 @@ class ColumnFinding:
     """
     unseen_values: list[tuple[str, int]] = field(default_factory=list)
     written: TextStatistics | None = None
-    """Of the texts of the requests."""
+    """Statistics of the texts of the requests."""
     written_in_training: TextStatistics | None = None
     changes: Changes | None = None
     """How far the first are from the second."""

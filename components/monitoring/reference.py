@@ -55,7 +55,7 @@ class TrainingColumn:
     vocabulary: frozenset[str] | None
     """All values of the training rows; None if unknown, or if any value is usual."""
     separator: str | None = None
-    """Of a list."""
+    """Separator of a list."""
     texts: TrainingTexts | None = None
     """What is written in a column of text."""
 
