@@ -60,7 +60,7 @@ def submit(
 
     Example:
         >>> import kubetfx
-        >>> kubetfx.submit("pipeline.yaml", host="http://localhost:8080", wait=False)["link"]    # doctest: +SKIP
+        >>> kubetfx.submit("pipeline.yaml", host="http://localhost:8080", wait=False)["link"]  # doctest: +SKIP
         'http://localhost:8080/#/runs/details/5f0c...'
     """
     with _package_of(config, parameters=parameters, progress=progress) as (package, configured_account):

@@ -73,7 +73,7 @@ def lineage(config: ConfigSource, version: int) -> Lineage:
 
     Example:
         >>> import kubetfx
-        >>> kubetfx.lineage("pipeline.yaml", 1795688431).provenance.data.num_rows    # doctest: +SKIP
+        >>> kubetfx.lineage("pipeline.yaml", 1795688431).provenance.data.num_rows  # doctest: +SKIP
         344
     """
     config = as_config(config)

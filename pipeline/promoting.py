@@ -41,7 +41,7 @@ def promote(
 
     Example:
         >>> import kubetfx
-        >>> kubetfx.promote("pipeline.yaml", 1795688431, reason="a day without complaints")    # doctest: +SKIP
+        >>> kubetfx.promote("pipeline.yaml", 1795688431, reason="a day without complaints")  # doctest: +SKIP
         Event(kind='stable', ...)
     """
     config = as_config(config)
@@ -81,7 +81,7 @@ def approve(config: ConfigSource, version: int, *, reason: str, by: str | None =
 
     Example:
         >>> import kubetfx
-        >>> kubetfx.approve("pipeline.yaml", 1795688431, reason="reviewed with the field team")    # doctest: +SKIP
+        >>> kubetfx.approve("pipeline.yaml", 1795688431, reason="reviewed with the field team")  # doctest: +SKIP
         Event(kind='approved', ...)
     """
     config = as_config(config)

@@ -69,8 +69,8 @@ class Client:
 
         Example:
             >>> import kubetfx
-            >>> client = kubetfx.Client("penguins", rest="http://localhost:8501")    # doctest: +SKIP
-            >>> client.predict("rows.csv").column("label")[0].as_py()    # doctest: +SKIP
+            >>> client = kubetfx.Client("penguins", rest="http://localhost:8501")  # doctest: +SKIP
+            >>> client.predict("rows.csv").column("label")[0].as_py()  # doctest: +SKIP
             'Chinstrap'
         """
         from kubetfx.serving import remote_prediction
