@@ -1,6 +1,6 @@
-"""How far a run is: events, and a console that shows them.
+"""The progress of a run: events, and a console that shows them.
 
-Whatever takes a while takes `progress`, a callable that is given an event at a time. Nothing is printed by default.
+Functions that take time accept `progress`, a callable that receives events. Nothing is printed by default.
 `progress=print` prints the lines of a log, one per node; `Console()` shows them with a spinner on a terminal, and in a
 notebook's cell.
 """
@@ -49,7 +49,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Begin:
-    """Something that takes a while begins; it is over at the next event of any kind."""
+    """A step begins; it is over at the next event of any kind."""
 
     label: str
 
@@ -59,7 +59,7 @@ class Begin:
 
 @dataclass(frozen=True)
 class End:
-    """What began last is over."""
+    """The last step is over."""
 
     def __str__(self) -> str:
         return ""
@@ -104,13 +104,13 @@ class NodeEnds:
 
 @dataclass(frozen=True)
 class Advances:
-    """What began last is so far."""
+    """The progress of the last step."""
 
     done: int
     total: int | None
-    """None: nobody knows how many there will be."""
+    """Total number; None if unknown."""
     words: str
-    """What else there is to say."""
+    """Additional words."""
 
     @property
     def count(self) -> str:
@@ -131,7 +131,7 @@ _current: ContextVar[Progress] = ContextVar("progress")
 
 @contextlib.contextmanager
 def reported_to(progress: Progress) -> Iterator[None]:
-    """Let what runs meanwhile report how far it is.
+    """Let code within the context report its progress.
 
     Args:
         progress: is given the events.
@@ -144,7 +144,7 @@ def reported_to(progress: Progress) -> Iterator[None]:
 
 
 def report(event: Event) -> None:
-    """Tell whoever runs this how far it is; nobody, in a process of its own.
+    """Report progress to the caller; ignored in a separate process.
 
     Args:
         event: that happened.
@@ -179,7 +179,7 @@ def silent(event: Event) -> None:
 
 
 def without_middle(text: str, *, longest: int = LONGEST_LINE) -> str:
-    """Leave out the middle of lines that nobody reads: a cell of a table may hold a book, and what to do is at the end.
+    """Shorten the middle of long lines: a cell of a table may hold a book, and the remedy is at the end.
 
     Args:
         text: The text of any lines.

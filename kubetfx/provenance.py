@@ -1,4 +1,4 @@
-"""Where a model comes from. Each part is recorded where it is made, and all of it is in the version that is pushed.
+"""The origin of a model. Each part is recorded where it is made, and all parts are in the pushed version.
 
 ExampleGen notes its files beside the examples (ORIGIN), the record of a run has the code and the libraries, and Pusher
 puts both into the version (PROVENANCE), which outlives the run and its workspace.
@@ -109,7 +109,7 @@ class DataState(_Part):
 
 
 class Code(_Part):
-    """What computed the model."""
+    """The code that computed the model."""
 
     kubetfx: str
     """Version of kubetfx."""
@@ -120,7 +120,7 @@ class Code(_Part):
 
 
 class Provenance(_Part):
-    """All that is known of where a version comes from when it is pushed."""
+    """The known origin of a version when it is pushed."""
 
     run_id: str | None = None
     """None: it was pushed by no run of a runner of kubetfx."""

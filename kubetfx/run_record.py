@@ -1,7 +1,7 @@
 """The record of a run: what ran, when and how it ended, as runs/RUN_ID/run.json in the workspace.
 
 The local runner writes it as the run goes on, so that a run that was killed has one too; the report and `kubetfx runs`
-read it. What a run found about data and model is not here but in the artifacts, to which the record points.
+read it. Results about data and model are not here but in the artifacts, to which the record points.
 """
 
 import contextlib

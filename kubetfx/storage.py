@@ -1,7 +1,7 @@
-"""Places of data and models: folders of this machine, mounted volumes among them, and buckets of object stores.
+"""Places of data and models: folders of this machine, including mounted volumes, and buckets of object stores.
 
-The only module that knows how an object store is reached. Credentials, region and endpoint come from the environment
-and its files, as the SDKs of the clouds read them. Nothing is imported for a place on this machine.
+It is the only module that accesses object stores. Credentials, region and endpoint come from the environment and its
+files, as the SDKs of the clouds read them. Nothing is imported for a place on this machine.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Code of the user's: modules beside pipeline.yaml, and objects that a config names as `module:attribute`."""
+"""The user's code: modules beside pipeline.yaml, and objects that a config names as `module:attribute`."""
 
 import ast
 import contextlib

@@ -99,7 +99,7 @@ class Turn:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Work, when it is this process' turn."""
+        """Hold the turn within the context."""
         with _opened(self._path) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._lock = lock
@@ -110,7 +110,7 @@ class Turn:
 
     @contextlib.contextmanager
     def released(self) -> Iterator[None]:
-        """Let others work meanwhile."""
+        """Give the turn to others within the context."""
         assert self._lock is not None, "it is not this process' turn"
         fcntl.flock(self._lock, fcntl.LOCK_UN)
         try:

@@ -1,1 +1,1 @@
-"""What a pipeline is, and running it on this machine."""
+"""The pipeline, and its runs on this machine."""

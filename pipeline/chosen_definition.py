@@ -1,4 +1,4 @@
-"""Which pipeline a config asks for: ours, ours behind a gate, or one of the user's."""
+"""Chooses the pipeline of a config: kubetfx's, kubetfx's behind a gate, or the user's."""
 
 from tfx.orchestration.pipeline import Pipeline
 
@@ -11,12 +11,12 @@ from kubetfx.user_code import importable, load_object
 
 
 def pipeline_of(config: PipelineConfig, *, in_cluster: bool = False, retrain_gate: bool = False) -> Pipeline:
-    """Make the pipeline that a config asks for.
+    """Make the pipeline of a config.
 
     Args:
         config: The config of the pipeline.
-        in_cluster: whether it is made for Kubeflow Pipelines.
-        retrain_gate: whether ours decides first if there is a reason to run.
+        in_cluster: Whether it is made for Kubeflow Pipelines.
+        retrain_gate: Whether a gate first decides if there is a reason to run.
 
     Returns:
         The pipeline, in the workspace of the config.

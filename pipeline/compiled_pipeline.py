@@ -21,13 +21,13 @@ _CODE = ("components", "config", "models", "pipeline")
 
 
 def key_of(config: PipelineConfig) -> str | None:
-    """Return a digest of what a compiled pipeline depends on.
+    """Return a digest of the inputs of a compiled pipeline.
 
     Args:
         config: The config of the pipeline.
 
     Returns:
-        The digest; None if the pipeline depends on files whose content the config does not tell: a frozen schema, a
+        The digest; None if the pipeline depends on files whose content is not in the config: a frozen schema, a
         pretrained encoder, or modules of the user's, which may import others.
     """
     if config.own_modules or config.data.schema_file or config.features.text_encoder.pretrained:
@@ -60,7 +60,7 @@ def load(workspace: Path, key: str | None) -> "pipeline_pb2.Pipeline | None":
 def save(workspace: Path, key: str | None, pipeline: "pipeline_pb2.Pipeline") -> None:
     """Keep a compiled pipeline for the next run.
 
-    The key is written last, and both whole: nodes of a run may do so at the same time.
+    The key is written last, and both atomically, since nodes of a run may do so at the same time.
 
     Args:
         workspace: The workspace of the pipeline.

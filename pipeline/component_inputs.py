@@ -1,5 +1,5 @@
-"""What the components of a pipeline are given besides sections of its config: digests of the user's own code, so that
-an edit is not taken from the cache, the frozen schema, and the rule of cross-validation.
+"""The inputs of components besides sections of the config: digests of the user's own code, so that an edit invalidates
+the cache, the frozen schema, and the rule of cross-validation.
 """
 
 import hashlib
@@ -79,13 +79,13 @@ def state_of_encoder(config: PipelineConfig) -> dict[str, str]:
 
 
 def fold_rule(config: PipelineConfig) -> FoldRule | None:
-    """Return how rows are cut into folds; None if they are not.
+    """Return the rule of cross-validation, or None.
 
     Args:
         config: The config of the pipeline.
 
     Raises:
-        ConfigError: the folds do not go with `data.splits`, which says what belongs together.
+        ConfigError: the folds contradict `data.splits`, which groups rows.
     """
     folds, splits = config.evaluation.cross_validation, config.data.splits
     if folds is None:

@@ -1,4 +1,4 @@
-"""The only place where components are put together. Every runner takes the result: a TFX pipeline."""
+"""The only place where components are assembled. Every runner takes the result, a TFX pipeline."""
 
 from typing import Any, TypeVar
 
@@ -43,19 +43,19 @@ Node = TypeVar("Node", bound=BaseNode)
 class Definition:
     """The pipeline that a config describes, one method per step: each adds components and returns their outputs.
 
-    A subclass overrides a step to put a component of its own before, behind or instead of ours; `add` takes any
+    A subclass overrides a step to add its own component before, after or instead of kubetfx's; `add` takes any
     TFX component. See examples/extending/component.
     """
 
     def __init__(self, config: PipelineConfig, *, in_cluster: bool = False) -> None:
-        """Check those parts of the config that only the libraries can check.
+        """Check the parts of the config that only the libraries can check.
 
         Args:
             config: The config of the pipeline.
-            in_cluster: whether its nodes become tasks, which may run side by side.
+            in_cluster: Whether its nodes become tasks, which may run in parallel.
 
         Raises:
-            ConfigError: there is no such backbone, or a module of the user's cannot be found.
+            ConfigError: the backbone does not exist, or a module of the user's cannot be found.
         """
         if config.model.backbone is not None:
             check_backbone(config.model.backbone)
@@ -72,7 +72,7 @@ class Definition:
         self._prefix = ""
 
     def add(self, component: Node) -> Node:
-        """Make a component part of the pipeline.
+        """Add a component to the pipeline.
 
         Args:
             component: any TFX component.
@@ -150,7 +150,7 @@ class Definition:
         return self.add(statistics_gen).outputs["statistics"]
 
     def schema(self, examples: BaseChannel, statistics: BaseChannel) -> BaseChannel:
-        """Add SchemaGen, which says what the columns are and what each is used for.
+        """Add SchemaGen, which determines the type and the role of each column.
 
         Args:
             examples: output of `examples`.
@@ -180,7 +180,7 @@ class Definition:
             schema: output of `schema`.
 
         Returns:
-            Where the data departs from the schema, and what tells the label.
+            The anomalies of the data, and leakage of the label.
         """
         validator = ExampleValidator(
             examples=examples,
@@ -199,7 +199,7 @@ class Definition:
             schema: output of `schema`.
 
         Returns:
-            The same schema, which is there only if the gate has let the data pass.
+            The same schema, which exists only if the gate has let the data pass.
         """
         gate = AnomalyGate(anomalies=anomalies, schema=schema, validation=self.config.validation)
         return self.add(gate).outputs["approved_schema"]
@@ -278,7 +278,7 @@ class Definition:
         )
 
     def _training_config(self) -> dict[str, Any]:
-        """Return what a training reads of the config."""
+        """Return the parts of the config that a training reads."""
         return {
             **self._custom_config,
             "model": self.config.model.model_dump(mode="json"),
@@ -354,7 +354,7 @@ class Definition:
             cross_validation: output of `cross_validation`, whose means thresholds may bound.
 
         Returns:
-            The blessing, and the evaluation that it rests on.
+            The blessing, and the evaluation that it is based on.
         """
         endpoint = self.config.serving.endpoint
         evaluator = Evaluator(

@@ -1,4 +1,4 @@
-"""`kubetfx doctor`: whether this machine, and the engine of a config, can do what a run asks of them."""
+"""`kubetfx doctor`: checks that this machine, and the engine of a config, meet the needs of a run."""
 
 import platform
 import shutil
@@ -18,30 +18,30 @@ from kubetfx.redirection import logged_to
 from kubetfx.user_code import importable
 
 _PYTHON = (3, 11)
-"""The one that the lock is for."""
+"""The Python version of the lock."""
 _FREE_BYTES = 1 << 30
 """For the workspace's disk: below it, a run of some size does not end."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Something that was looked at."""
+    """The result of a check."""
 
     name: str
     passed: bool
     detail: str
-    """What was found; or what is wrong, and what to do."""
+    """The finding; or the problem, and the remedy."""
 
 
 def examine(config: PipelineConfig, *, progress: Progress = silent) -> list[Check]:
-    """Look at this machine, and run three rows through the engine of a config.
+    """Check this machine, and run three rows through the engine of a config.
 
     Args:
         config: The config of the pipeline.
         progress: is called with what is being examined.
 
     Returns:
-        What was looked at. What comes after a check that failed, and needs it, is not there.
+        The checks, without those that depend on a failed one.
     """
     local = [
         _check("Python", _python),

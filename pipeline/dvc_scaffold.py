@@ -31,7 +31,7 @@ def write_dvc(config_path: Path) -> tuple[Path, list[str]]:
         config_path: The path of pipeline.yaml.
 
     Returns:
-        The file, and what a person should know, a sentence each.
+        The file, and notes for the user, a sentence each.
 
     Raises:
         ConfigError: pipeline.yaml is wrong.

@@ -1,7 +1,7 @@
-"""Components that run once per item, side by side: `fan_out` makes a copy for each, which any runner of TFX runs.
+"""Components that run once per item, in parallel: `fan_out` makes a copy for each, which any runner of TFX runs.
 
-The copies are nodes like all others: each has its own executions, cache entries and outputs. The DSL context in which
-they are made says that they belong together, and the compiler for Kubeflow Pipelines makes one parallel loop of them
+The copies are nodes like all others: each has its own executions, cache entries and outputs. Their DSL context marks
+    them as a group, and the compiler for Kubeflow Pipelines makes one parallel loop of them
 (kubeflow/parallel_loops.py).
 """
 
@@ -24,12 +24,12 @@ _EXAMPLE = "Let it return a component, or a dictionary of channels: lambda fold:
 
 @dataclass(frozen=True, eq=False)
 class Loop:
-    """What the copies of one `fan_out` have in common."""
+    """The common properties of the copies of one `fan_out`."""
 
     size: int
     """Number of copies."""
     at_once: int | None
-    """Copies that run at the same time. None: as many as there is room for."""
+    """Maximum number of copies that run at the same time. None: no limit."""
 
 
 class CopyContext(DslContext):
@@ -87,14 +87,14 @@ def fan_out(
     *,
     at_once: int | None = None,
 ) -> FanOut:
-    """Let components run once per item, side by side, and collect what they write.
+    """Run components once per item, in parallel, and collect their outputs.
 
     On Kubeflow Pipelines the copies are the iterations of one parallel loop. On this machine they run in turn. A copy
     may have several components, which take each other's outputs.
 
     Args:
         make: makes the components of one copy from an item, and returns the last of them, or a dictionary with those
-            of their outputs that are to be collected. The copies may differ in exec properties alone.
+            of their outputs that are to be collected. The copies may only differ in exec properties.
         items: what the copies are made from, or their number: then each is made from its index.
         at_once: number of copies that run at the same time. Default: as many as the cluster has room for.
 
@@ -102,7 +102,7 @@ def fan_out(
         The copies, whose ids end in `.0`, `.1` and so on, and their outputs.
 
     Raises:
-        UsageError: there are no items, the copies have different outputs, or this is inside of another `fan_out`.
+        UsageError: there are no items, the copies have different outputs, or this is inside another `fan_out`.
 
     Example:
         >>> folds = kubetfx.fan_out(lambda fold: Train(examples=examples, fold=fold), 5, at_once=2)

@@ -1,6 +1,6 @@
-"""Exit handlers in a pipeline that runs on this machine: components that are given TFX's FinalStatusStr.
+"""Exit handlers in a pipeline that runs on this machine: components that take TFX's FinalStatusStr.
 
-They run when all other nodes have ended, whether or not they succeeded, and receive how the pipeline ended.
+They run when all other nodes have ended, successfully or not, and receive the final status of the pipeline.
 """
 
 import json
@@ -17,7 +17,7 @@ _MODULE = "tfx.orchestration.kubeflow.decorators"
 
 
 def mark(pipeline: "Pipeline") -> None:
-    """Let the final status be found in the compiled pipeline.
+    """Mark the final status, so that it can be found in the compiled pipeline.
 
     Args:
         pipeline: to be compiled; the values of the properties change, and not that they are a FinalStatusStr.
@@ -40,7 +40,7 @@ def is_exit_handler(node: Any) -> bool:
 
 
 def tell(node: Any, *, state: Literal["SUCCEEDED", "FAILED"], run_id: str, pipeline: str) -> None:
-    """Tell an exit handler how the pipeline ended, with the document that Kubeflow Pipelines has for it.
+    """Give an exit handler the final status of the pipeline, in the format of Kubeflow Pipelines.
 
     Args:
         node: PipelineNode, which is changed.

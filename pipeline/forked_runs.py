@@ -1,4 +1,4 @@
-"""Runs that are forked from a process which has imported what takes seconds to import, and computes nothing itself."""
+"""Runs forked from a process that has done the slow imports, and computes nothing itself."""
 
 import contextlib
 import gc
@@ -16,12 +16,12 @@ from kubetfx.progress import Begin, End, Progress
 from kubetfx.redirection import logged_to
 
 POLL_SECONDS = 0.5
-"""Time between two looks at whether there was an interrupt."""
+"""Interval between checks for an interrupt."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def import_for_runs(config: PipelineConfig | None, progress: Progress) -> None:
-    """Import what runs need, for processes that are forked from this one.
+    """Do the imports of runs in advance, for processes that are forked from this one.
 
     Args:
         config: The config of the first run; None: it has an error, and its next version may ask for anything.
@@ -49,7 +49,7 @@ class Interrupts:
             signal.signal(number, self._handle)
 
     def run(self, function: Callable[[], int]) -> int:
-        """Call a function in a process of its own, which an interrupt ends.
+        """Call a function in a separate process, which an interrupt ends.
 
         Args:
             function: returns an exit code.
@@ -58,7 +58,7 @@ class Interrupts:
             The exit code of the process.
         """
         process = multiprocessing.get_context("fork").Process(target=_call, args=(function,))
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it is known whom to pass them on to
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until the process that receives them is known
         process.start()
         self._pid = process.pid
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

@@ -1,4 +1,4 @@
-"""Ctrl-C and requests to terminate, for a command that cleans up before it ends."""
+"""Handles Ctrl-C and requests to terminate, for a command that cleans up before it ends."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ _RETRY_SECONDS = 0.01
 def interrupt_once() -> None:
     """Let SIGINT and SIGTERM raise KeyboardInterrupt in the main thread, once: a second signal ends the process.
 
-    Python prints and forgets what a destructor raises (`sys.unraisablehook`), and TensorFlow's objects have many
+    Python prints and ignores exceptions in destructors (`sys.unraisablehook`), and TensorFlow's objects have many
     destructors: a KeyboardInterrupt in one of them is raised again after it.
     """
     for number in (signal.SIGINT, signal.SIGTERM):

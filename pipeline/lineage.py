@@ -21,7 +21,7 @@ _SHOWN_FILES = 10
 
 
 class Lineage(BaseModel):
-    """All that is known of where a version comes from, and what is not."""
+    """The known origin of a version, and what is unknown."""
 
     model_name: str
     version: int
@@ -35,11 +35,11 @@ class Lineage(BaseModel):
     report: str | None
     """Report of the run; None where it is gone, or not on this machine."""
     gone: list[str]
-    """What is not known any more, a sentence each."""
+    """What is no longer known, a sentence each."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether rows, config, code, libraries and run are known, and who approved it where somebody had to."""
+        """Whether rows, config, code, libraries, run and, if required, the approval are known."""
         provenance = self.provenance
         if self.push is None or provenance is None or (self.push.needs_approval and self.push.approval is None):
             return False
@@ -48,7 +48,7 @@ class Lineage(BaseModel):
 
     @property
     def history(self) -> list[str]:
-        """What happened to the version, a line each."""
+        """The events of the version, a line each."""
         return history_of(self.push) if self.push else []
 
     def __str__(self) -> str:
@@ -57,14 +57,14 @@ class Lineage(BaseModel):
 
 
 def lineage(config: ConfigSource, version: int) -> Lineage:
-    """Find out where a version comes from.
+    """Find the origin of a version.
 
     Args:
         config: The config of the pipeline, or what `load_config` takes.
         version: in the push directory; also one that was rolled back, or that waits for approval.
 
     Returns:
-        What is known, and in `gone` what is not: its run may have been pruned, or been on another machine. `str` makes
+        The origin, and in `gone` what is unknown: its run may have been pruned, or been on another machine. `str` makes
         text of it, `model_dump(mode="json")` a document.
 
     Raises:
@@ -100,7 +100,7 @@ def lineage(config: ConfigSource, version: int) -> Lineage:
 
 
 def state_of(directory: Location, version: int) -> VersionState:
-    """Return what becomes of a version.
+    """Return the state of a version.
 
     Args:
         directory: where versions are pushed.

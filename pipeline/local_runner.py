@@ -1,7 +1,8 @@
-"""Runs a pipeline on this machine, node by node: with TFX's cache, a log file per node, and resumption after a break.
+"""Runs a pipeline on this machine, node by node: with TFX's cache, a log file per node, and resumption after an
+interruption.
 
 TFX's own launcher executes each node and records it in ML Metadata. What TFX and TensorFlow write to the screen goes
-to the logs. pipeline/definition.py says what a pipeline consists of.
+to the logs. pipeline/definition.py assembles the pipeline.
 """
 
 import contextlib
@@ -50,7 +51,7 @@ _MODULES_OF_DRIVERS = (
     "kubetfx.components.served_model_resolver",
     "kubetfx.components.pusher",
 )
-"""What a run imports even if every node comes from the cache."""
+"""Modules that a run imports even if every node comes from the cache."""
 
 _MODULES_OF_RUNS = (
     "kubetfx.components.evaluation.evaluation",
@@ -59,14 +60,14 @@ _MODULES_OF_RUNS = (
     "kubetfx.models.training",
     "tfx.components.trainer.executor",
 )
-"""What nodes import when they are executed, besides the components themselves."""
+"""Modules that nodes import when they are executed, besides the components themselves."""
 
 _CODE_DIGEST = "code_digest"
 """File of the workspace with the digest of the code that made the cached outputs."""
 
 
 def import_for_runs(config: PipelineConfig | None) -> None:
-    """Import what runs need into the process that they will be forked from, without using any of it.
+    """Import what runs need into the process from which they are forked, without using any of it.
 
     Args:
         config: The config of the first run; None if it has an error: then everything is imported that some run may
@@ -141,7 +142,7 @@ class LocalRunner(Runner):
     def _run_side_by_side(
         self, nodes: Sequence[Any], pipeline: Any, store: "MetadataStore", processes: ExecutorProcesses
     ) -> None:
-        """Run nodes that do not need each other, their executors in processes."""
+        """Run independent nodes, with their executors in processes."""
         total = len(self._planned)
         begin = len(self._results) + 1
         works = [
@@ -276,7 +277,9 @@ class LocalRunner(Runner):
         (self._config.workspace_path / _CODE_DIGEST).write_text(self._code_digest)
 
     def _is_cache_of_this_code(self) -> bool:
-        """TFX's cache knows the inputs and properties of a node, and not the code that it runs."""
+        """Return whether the cache was filled by this code: TFX's cache keys cover inputs and properties, but not
+        code.
+        """
         path = self._config.workspace_path / _CODE_DIGEST
         if not path.is_file():
             path.write_text(self._code_digest)

@@ -1,4 +1,4 @@
-"""`kubetfx.monitor`: what a log of requests says about the version that answered them."""
+"""`kubetfx.monitor`: compares a log of requests with the version that answered them."""
 
 import multiprocessing
 import tempfile
@@ -40,7 +40,7 @@ CHUNK_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class MonitorResult:
-    """What a log of requests says."""
+    """The result of monitoring."""
 
     version: int
     run_id: str
@@ -52,19 +52,19 @@ class MonitorResult:
     """UTC, ISO 8601: of the newest request."""
     findings: Findings
     notes: list[str]
-    """What a person has to know about the log and the labels, in sentences."""
+    """Notes about the log and the labels, in sentences."""
     page: Path
     metrics: Path
     """Path of the metrics in Prometheus's text format."""
 
     @property
     def crossed(self) -> list[Crossing]:
-        """The bounds of `monitoring` that are crossed."""
+        """The exceeded bounds of `monitoring`."""
         return self.findings.crossed
 
     @property
     def document(self) -> dict[str, Any]:
-        """The same for machines."""
+        """Return the result as a document for programs."""
         quality = self.findings.quality
         columns = [
             {
@@ -113,7 +113,7 @@ def monitor(
     key: Sequence[str] = (),
     folder: Path | None = None,
 ) -> MonitorResult:
-    """Compare logged requests with what the version that answered them was trained on.
+    """Compare logged requests with the training data of the version that answered them.
 
     Args:
         config: The config of the pipeline, or what `load_config` takes.
@@ -124,7 +124,7 @@ def monitor(
         folder: where page and metrics are written. Default: `monitoring` in the workspace.
 
     Returns:
-        What was found. `crossed` has the bounds that are crossed.
+        The result. `crossed` has the exceeded bounds.
 
     Raises:
         UsageError: there is no log, none of this model, or no run that pushed the version.

@@ -1,8 +1,6 @@
-"""Runs one node of a run whose nodes are processes of their own, as orchestrators start them (decision 42).
-
-What is shared changes in turn: ML Metadata, and the record of the run. Executors work at the same time. How often a
-node is started, and where one was killed, is the same to the run: a node that has ended does not run again, and what a
-killed one left is removed first.
+"""Runs one node in a separate process, as orchestrators start them (decision 42). ML Metadata and the record of the run
+are shared, and change in turn. Executors work at the same time. Starting a node repeatedly, or after it was killed, is
+safe: a finished node does not run again, and the remains of a killed one are removed first.
 """
 
 import contextlib
@@ -41,14 +39,14 @@ _OVER = ("pushed", "unchanged", "finished", "not_blessed")
 
 @dataclass(frozen=True)
 class NodeRun:
-    """How a node ended that is a process of its own."""
+    """The result of a node in a separate process."""
 
     run_id: str
     node_id: str
     nodes: list[NodeResult]
     """The node; or, of one that runs once per artifact, each time."""
     had_ended: bool
-    """Whether it ended in this run before, and did not run again."""
+    """Whether it had already ended in this run, and did not run again."""
     run: RunResult | None
     """How the run ended, if this was the last node of it."""
 
@@ -195,7 +193,7 @@ class NodeRunner(LocalRunner):
         return len(found) == len(self._names_of(self._node_id)) and all(node.state in _ENDED for node in found)
 
     def _check_upstream(self, node: Any, handlers: Sequence[str]) -> None:
-        """Refuse a node whose inputs are not there."""
+        """Refuse a node whose inputs are missing."""
         record = self._recorder.record
         if self._node_id in handlers:
             over = [name for name in record.planned_nodes if name not in handlers]
@@ -217,7 +215,7 @@ class NodeRunner(LocalRunner):
                 )
 
     def _take_over(self, found: Sequence[NodeRecord]) -> None:
-        """Forget an earlier try of the node, and look which nodes were skipped."""
+        """Discard an earlier try of the node, and find which nodes were skipped."""
         record, names = self._recorder.record, self._names_of(self._node_id)
         planned = list(dict.fromkeys(self._node_id if name in names else name for name in record.planned_nodes))
         self._recorder.begins([*names, *(one.id for one in found)])

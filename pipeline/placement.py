@@ -1,4 +1,4 @@
-"""Where a pipeline keeps what it makes, and which engine goes through its data."""
+"""Sets where a pipeline keeps its outputs, and which engine processes its data."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Checks before any work starts: whether config, data, disk and server fit together."""
+"""Checks before any work starts: that config, data, disk and server fit together."""
 
 import ast
 import importlib.util
@@ -47,7 +47,7 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
         config: The config of the pipeline. Modules of the user's must be importable.
 
     Returns:
-        What the scan found: the columns of a table, or the files of images.
+        The result of the scan: the columns of a table, or the files of images.
 
     Raises:
         ConfigError: the config names columns, classes, modules, metrics or variables of the environment that do not
@@ -88,7 +88,7 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
 
 
 def check_and_tell(config: PipelineConfig, progress: Progress) -> None:
-    """Check, and say what was found.
+    """Check, and report the findings.
 
     Args:
         config: The config of the pipeline. Modules of the user's must be importable.
@@ -154,13 +154,13 @@ def describe(found: table_profile.TableProfile | image_files.ImageFiles, config:
 
 
 def notes(found: table_profile.TableProfile | image_files.ImageFiles) -> list[str]:
-    """Say what may surprise in how a table was read.
+    """Describe surprises in how a table was read.
 
     Args:
         found: what `check` returned.
 
     Returns:
-        A sentence each, of which there are no more than a person reads.
+        A limited number of sentences.
     """
     said = found.notes if isinstance(found, table_profile.TableProfile) else []
     rest = (
@@ -262,7 +262,7 @@ def check_folder(folder: Path, *, section: str) -> None:
 
 
 def _check_reachable(endpoint: EndpointConfig) -> None:
-    """Check that a server listens, which would otherwise be found after the training."""
+    """Check that a server listens, since the error would otherwise appear only after the training."""
     addresses = {"rest": endpoint.rest, "grpc": endpoint.grpc}
     for key, address in addresses.items():
         if address is None or proxy_of(address):

@@ -1,4 +1,4 @@
-"""`kubetfx.promote` and `kubetfx.approve`: a person or a program decides what is served."""
+"""`kubetfx.promote` and `kubetfx.approve`: a person or a program decides which version is served."""
 
 import contextlib
 import getpass
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def promote(
     config: ConfigSource, version: int, *, reason: str = "", by: str | None = None, force: bool = False
 ) -> Event:
-    """Give a version the label `stable`, which clients ask for, once the server answers with it as it must.
+    """Give a version the label `stable`, which clients request, after its answers were verified on the server.
 
-    An older version is promoted in the same way: that is the way back.
+    Promoting an older version rolls back.
 
     Args:
         config: The config of the pipeline, or what `load_config` takes. It has the section `serving.canary`.
@@ -36,7 +36,7 @@ def promote(
     Raises:
         UsageError: there is no such version; it is not verified, not approved, or not the canary for long enough; or
             somebody else is promoting.
-        PushError: the server answers otherwise than offline. The label has not moved.
+        PushError: the server's answers differ from the offline predictions. The label has not moved.
         RequestError: the server cannot be reached, or refuses.
 
     Example:
@@ -64,7 +64,7 @@ def promote(
 
 
 def approve(config: ConfigSource, version: int, *, reason: str, by: str | None = None) -> Event:
-    """Approve a version. One that waited for it is served from then on, once the server answers with it as it must.
+    """Approve a version. A waiting version is served from then on, after its answers were verified on the server.
 
     Args:
         config: The config of the pipeline, or what `load_config` takes.
@@ -77,7 +77,8 @@ def approve(config: ConfigSource, version: int, *, reason: str, by: str | None =
 
     Raises:
         UsageError: there is no such version, it is approved already, a newer one is served, or there is no reason.
-        PushError: the server answers otherwise than offline. The version is approved, and waits as before.
+        PushError: the server's answers differ from the offline predictions. The version is approved, and waits as
+            before.
 
     Example:
         >>> import kubetfx
@@ -94,7 +95,7 @@ def approve(config: ConfigSource, version: int, *, reason: str, by: str | None =
 
 
 def whoever() -> str:
-    """Who is doing it: this user on this machine."""
+    """Return the actor: this user on this machine."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a pod's user may have no name

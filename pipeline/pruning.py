@@ -1,4 +1,4 @@
-"""`kubetfx.prune`: old runs go, with the artifacts that no other run has a use for."""
+"""`kubetfx.prune`: removes old runs, and artifacts that no other run uses."""
 
 import contextlib
 import shutil
@@ -19,14 +19,14 @@ from kubetfx.workspace import METADATA, locked
 
 @dataclass(frozen=True)
 class Pruning:
-    """What was removed, or would be."""
+    """The removed runs, or those that would be removed."""
 
     runs: tuple[str, ...]
     """Ids of the runs, the newest first."""
     kept_runs: tuple[str, ...]
     """Those of the others."""
     num_bytes: int
-    """Size of all files that go."""
+    """Size of all removed files."""
 
     def __str__(self) -> str:
         """In a sentence, without the verb."""
@@ -36,7 +36,7 @@ class Pruning:
 def prune(
     config: ConfigSource, *, keep: int = 5, older_than: timedelta | None = None, dry_run: bool = False
 ) -> Pruning:
-    """Remove old runs from the workspace of a pipeline: records, reports, logs, artifacts, and what of them is cached.
+    """Remove old runs from the workspace of a pipeline: records, reports, logs, artifacts, and their cache entries.
 
     The run that pushed the version that is served is kept, and so is each artifact that a kept run made or took from
     the cache. Pushed models are not touched: `serving.keep_versions` is for them.
@@ -44,7 +44,7 @@ def prune(
     Args:
         config: The config of the pipeline, or what `load_config` takes.
         keep: number of runs that stay, the newest ones.
-        older_than: only runs that began before this time ago go.
+        older_than: Remove only runs that began longer ago than this.
         dry_run: remove nothing.
 
     Returns:
@@ -71,12 +71,12 @@ def prune(
 def prune_locked(
     config: PipelineConfig, *, keep: int, older_than: timedelta | None = None, dry_run: bool = False
 ) -> Pruning:
-    """Do it for a caller that holds the lock of the workspace.
+    """Remove old runs for a caller that holds the lock of the workspace.
 
     Args:
         config: The config of the pipeline.
         keep: number of runs that stay.
-        older_than: only runs that began before this time ago go.
+        older_than: Remove only runs that began longer ago than this.
         dry_run: remove nothing.
 
     Returns:
@@ -137,7 +137,7 @@ def _of_run(workspace: Path, run_id: str) -> Iterator[Path]:
 
 
 def _mark_as_deleted(workspace: Path, artifacts: Sequence[Path]) -> None:
-    """Let ML Metadata say so. The cache looks whether files are there, and other readers do not."""
+    """Mark removed artifacts as deleted in ML Metadata: the cache checks that files exist, but other readers do not."""
     path = workspace / METADATA
     if not artifacts or not path.is_file():
         return
@@ -155,7 +155,7 @@ def _mark_as_deleted(workspace: Path, artifacts: Sequence[Path]) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Out of sight first: a folder that is removed half is of no use to anybody."""
+    """Rename a folder before removing it, so that no half-removed folder remains."""
     with contextlib.suppress(FileNotFoundError):
         if path.is_dir() and not path.is_symlink():
             aside = path.with_name(f".{path.name}.pruned")

@@ -14,7 +14,7 @@ from kubetfx.storage import Location, is_url, locate
 
 
 def load_model(source: ConfigSource, *, version: int | None = None) -> Model:
-    """Load a pushed model, to predict with.
+    """Load a pushed model for predictions.
 
     Args:
         source: a config, or what `load_config` takes: the model that it pushed; a push directory, also in a bucket; or
@@ -44,7 +44,7 @@ def load_model(source: ConfigSource, *, version: int | None = None) -> Model:
 
 
 def pushed_version(directory: Location, version: int | None = None, *, how_to_push: str = "kubetfx.run(config)") -> int:
-    """Choose one of the versions that were pushed.
+    """Choose one of the pushed versions.
 
     Args:
         directory: the push directory.
@@ -55,7 +55,7 @@ def pushed_version(directory: Location, version: int | None = None, *, how_to_pu
         The version.
 
     Raises:
-        UsageError: nothing was pushed yet, or not this version.
+        UsageError: no version was pushed yet, or this version does not exist.
     """
     versions = push_directory.versions(directory)
     if not versions:

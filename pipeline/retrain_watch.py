@@ -1,4 +1,4 @@
-"""`kubetfx watch`: one process that decides, repeatedly, whether the pipeline is to be run, and runs it."""
+"""`kubetfx watch`: a process that repeatedly decides whether to run the pipeline, and runs it."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,14 +19,14 @@ _TIME = "%Y-%m-%d %H:%M:%S UTC"
 
 
 def decision_now(config: PipelineConfig, clock: Clock = utc_now) -> Decision:
-    """Decide whether a pipeline is to be run again.
+    """Decide whether to run a pipeline again.
 
     Args:
         config: with the section `retrain`.
         clock: says what time it is.
 
     Returns:
-        The decision. A run that is going on is a reason not to begin another.
+        The decision. A run in progress is a reason not to begin another.
 
     Raises:
         ConfigError: the section is missing.
@@ -130,7 +130,7 @@ def watch_once(config: PipelineConfig, progress: Progress, *, run: Callable[[], 
 
 
 def _run(config: PipelineConfig, decision: Decision, run: Callable[[], int], clock: Clock = utc_now) -> int:
-    """What is known is written before the run and after it: a process that is killed in between is noticed."""
+    """Run, and write the memory before and after, so that a process that is killed in between is noticed."""
     begun = Memory.read(config.workspace_path).begun(decision.spans, clock())
     begun.write(config.workspace_path)
     exit_code = run()

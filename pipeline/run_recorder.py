@@ -1,4 +1,4 @@
-"""Keeps the record of a run as it goes on, and writes its report when it is over.
+"""Updates the record of a run while it runs, and writes its report at the end.
 
 A run does not fail because its record or report cannot be written.
 """
@@ -63,7 +63,7 @@ class RunRecorder:
         """As it is now."""
 
     def plan(self, node_ids: Sequence[str]) -> None:
-        """Note all nodes of the pipeline, and the first time what computes them and which data they are given.
+        """Record all nodes of the pipeline and, the first time, the code and the data.
 
         Args:
             node_ids: in the order in which they run.
@@ -79,7 +79,7 @@ class RunRecorder:
         self._update(planned_nodes=list(node_ids))
 
     def add(self, *nodes: NodeRecord) -> None:
-        """Note how nodes ended.
+        """Record how nodes ended.
 
         Args:
             nodes: that ended since the last call.
@@ -87,7 +87,7 @@ class RunRecorder:
         self._update(nodes=[*self.record.nodes, *nodes])
 
     def pushed(self, version: int | None) -> None:
-        """Note a version that is served from now on, however the run ends.
+        """Record a version that is served from now on, however the run ends.
 
         Args:
             version: None if nothing was pushed.
@@ -95,7 +95,7 @@ class RunRecorder:
         self._update(pushed_version=version)
 
     def keep(self, run: Callable[[], RunResult]) -> RunResult:
-        """Run the nodes, and write record and report whichever way that ends. The workspace is to be locked.
+        """Run the nodes, and write record and report however the run ends. The workspace is to be locked.
 
         Args:
             run: runs the nodes.
@@ -143,7 +143,7 @@ class RunRecorder:
             error.report_path = path
 
     def _track(self, record: RunRecord) -> None:
-        """Send the run to MLflow, if the config has a server. That it cannot be sent is not a fault of the run."""
+        """Send the run to MLflow, if the config has a server. A failure to send does not fail the run."""
         if self._config.tracking is None:
             return
         from kubetfx.pipeline import tracking
@@ -163,7 +163,7 @@ class RunRecorder:
 
     def _update(self, **fields: Any) -> None:
         self.record = self.record.model_copy(update=fields)
-        with contextlib.suppress(OSError):  # the disk may be full, and it is a node's place to say so
+        with contextlib.suppress(OSError):  # the disk may be full, which a node reports
             run_record.write(self._config.workspace_path, self.record)
 
     def _publish(self, record: RunRecord, *, ask_model: bool = True) -> Path | None:

@@ -1,4 +1,4 @@
-"""How a run ended, wherever it ran: its nodes, what the evaluation found, what was pushed."""
+"""The result of a run, wherever it ran: its nodes, the evaluation, and the push."""
 
 import html
 import re
@@ -73,7 +73,7 @@ class UnknownMetricError(UsageError, KeyError):
     """A run is asked for a metric that it doesn't have."""
 
     def __str__(self) -> str:
-        """Return the sentence itself, which KeyError would put in quotes."""
+        """Return the message itself, which KeyError would put in quotes."""
         return str(self.args[0])
 
 
@@ -88,7 +88,7 @@ class RunResult:
     pushed_version: int | None
     """None if nothing was pushed: the model was not blessed, or the pipeline has no Pusher."""
     is_new_version: bool
-    """Whether this run put it there."""
+    """Whether this run pushed it."""
     excluded_columns: dict[str, str]
     """Columns that are not used as features, with the reason."""
     warnings: list[str]
@@ -127,7 +127,7 @@ class RunResult:
         return cross_validated.read(self.cross_validation_path) if self.cross_validation_path else None
 
     def __str__(self) -> str:
-        """Return what came out, in a few lines."""
+        """Return a summary in a few lines."""
         from kubetfx.components.evaluation.evaluation_result import COUNT, format_metric
 
         version = self.pushed_version

@@ -1,4 +1,6 @@
-"""What every runner on this machine has: an id and a log folder for its run, the lock of the workspace, the record."""
+"""The base of every runner on this machine: an id and a log folder for its run, the lock of the workspace, the
+record.
+"""
 
 import abc
 import time
@@ -52,7 +54,7 @@ class Runner(abc.ABC):
             run_id: The id of the run. Default: the time, and something that no other run has.
 
         Raises:
-            UsageError: this runner runs whole pipelines alone.
+            UsageError: this runner only runs whole pipelines.
         """
         if until is not None and not self.can_stop_early:
             raise UsageError(f"until is for runs on this machine, on: local. Received: {until!r}. Leave it out.")
@@ -128,7 +130,7 @@ class Runner(abc.ABC):
 
 
 def needed(nodes: Sequence[Any], until: str | None) -> list[Any]:
-    """Return nodes down to one.
+    """Return the nodes needed for one node.
 
     Args:
         nodes: The nodes of a compiled pipeline, in the order in which they run.

@@ -49,14 +49,14 @@ def run(
         command: that started the run, for its record.
 
     Returns:
-        How it ended. A model that misses a threshold is not an error: `blessed` is False, and nothing was pushed.
+        How it ended. A missed threshold is not an error: `blessed` is False, and nothing was pushed.
 
     Raises:
         ConfigError: the config is wrong, or names columns that the data does not have.
         DataError: the data cannot be read, or its label cannot be learned.
         UsageError: another run is using the workspace, a place cannot be written, or there is no node `until`.
         AnomaliesError: the data has anomalies that the config says to stop at.
-        NodeFailedError: a node failed; the next run goes on from there.
+        NodeFailedError: a node failed; the next run resumes there.
 
     Example:
         >>> import kubetfx

@@ -1,4 +1,4 @@
-"""The record of a run whose nodes are processes of their own: each changes the file in its turn."""
+"""The record of a run whose nodes are separate processes, which change the file in turn."""
 
 import contextlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Executors in processes beside this one: copies of a node that do not need each other run at the same time.
+"""Runs executors in other processes, so that independent copies of a node run at the same time.
 
 Drivers, the cache and ML Metadata stay in this process, where threads take turns; only executors run elsewhere. The
 processes are forked before TensorFlow is used, so what this one has imported is not imported again.
@@ -30,11 +30,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 class ExecutorError(Exception):
-    """What an executor in another process failed with, in words."""
+    """An error of an executor in another process."""
 
 
 class Turns:
-    """Threads work in turn, each with its output in a log of its own, and others do while one waits."""
+    """Lets threads work in turn, each with its own log; while one waits, others work."""
 
     def __init__(self) -> None:
         """With nobody's turn."""
@@ -136,7 +136,7 @@ class ExecutorProcesses:
         return execution_result_pb2.ExecutorOutput.FromString(output)
 
     def side_by_side(self, works: Sequence[Callable[[], None]]) -> None:
-        """Do works in threads, which take turns, until one fails.
+        """Execute works in threads, which take turns, until one fails.
 
         Args:
             works: each calls `run` at some time.
@@ -169,7 +169,7 @@ class ExecutorProcesses:
             future.result()
 
     def end(self) -> None:
-        """End the processes, whatever they do."""
+        """End the processes immediately."""
         for process in list((self._pool._processes or {}).values()):
             process.kill()
         self._pool.shutdown(cancel_futures=True)

@@ -1,6 +1,6 @@
-"""Spares a process the imports that it has no use for, which take longer than the work of many nodes.
+"""Avoids unneeded imports, which take longer than the work of many nodes.
 
-TFX and Keras import more than they need. Modules that they look for and can do without are made absent (None in
+TFX and Keras import more than they need. Optional modules are hidden (None in
 `sys.modules`). Packages that import all of their modules are executed only when a name of theirs is asked for:
 `tfx.components`, unless there is an Evaluator, for which it completes TFMA (`tfma.EvalConfig`); TFDV, of which
 SchemaGen needs one module; and TFMA, of which we need the messages.
@@ -135,7 +135,9 @@ def imports_without_beam(*, may_use: Collection[str] = ()) -> Iterator[None]:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Collect no garbage while the context lasts: what is imported stays, and looking at it costs a fifth of all."""
+    """Disable garbage collection within the context: imported objects stay, and visiting them costs a fifth of the
+    time.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Sends runs of this machine to MLflow, and `kubetfx.track`: sending by hand what waits."""
+"""Sends runs of this machine to MLflow; `kubetfx.track` sends waiting runs by hand."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def queue_of(config: PipelineConfig) -> Path:
 
 
 def send_run(config: PipelineConfig, record: RunRecord) -> Sending | None:
-    """Put a run that is over into the queue, and send what waits. The run is over whether or not that succeeds.
+    """Queue a finished run, and send waiting runs. The run is over whether or not that succeeds.
 
     Args:
         config: The config of the pipeline.
@@ -48,14 +48,14 @@ def send_run(config: PipelineConfig, record: RunRecord) -> Sending | None:
 
 
 def track(config: ConfigSource, *, folder: Path | None = None) -> Sending:
-    """Send what waits for MLflow, and wait until it is sent.
+    """Send the runs that wait for MLflow, and wait until they are sent.
 
     Args:
         config: The config of the pipeline, or what `load_config` takes. It has the section `tracking`.
         folder: where runs wait. Default: in the workspace.
 
     Returns:
-        What was sent, and what was not, with the reason.
+        The runs that were sent, and those that were not, with the reason.
 
     Raises:
         UsageError: the config has no section `tracking`, or there is no such folder.

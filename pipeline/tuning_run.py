@@ -37,7 +37,7 @@ def tune(config: ConfigSource, *, progress: Progress = silent, command: Sequence
         command: that started the run, for its record.
 
     Returns:
-        What the search has found.
+        The results of the search.
 
     Raises:
         ConfigError: the config is wrong, has a `definition` without a Tuner, or names columns that the data lacks; or

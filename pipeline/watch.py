@@ -22,7 +22,9 @@ from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url
 
 POLL_SECONDS = 0.5
-"""Time between two looks at the files. Notifications of the kernel do not reach network file systems and containers."""
+"""Interval between checks of the files. Notifications of the kernel do not reach network file systems and
+containers.
+"""
 _SETTLE_SECONDS = 0.5
 """Time without a change before a run starts: files are written in pieces, and one after the other."""
 _MAX_NAMED = 3
@@ -55,7 +57,7 @@ class Watched:
 
 
 def look(config_path: Path, overrides: Sequence[str]) -> Watched:
-    """Look at the files that a run depends on.
+    """Read the state of the files that a run depends on.
 
     Args:
         config_path: pipeline.yaml.
@@ -110,7 +112,7 @@ def watch(config_path: Path, overrides: Sequence[str], progress: Progress, *, ru
 
 
 def _wait(config_path: Path, overrides: Sequence[str], before: Watched, interrupts: Interrupts) -> list[Path]:
-    """Wait until something has changed and nothing changes any more; return the files that did."""
+    """Wait until files have changed and changes have stopped, and return the changed files."""
     pause = POLL_SECONDS
     while not interrupts.came:
         started = time.monotonic()

@@ -16,6 +16,6 @@
     sql.py             the rows of a query
     memory.py          JSON, dicts, pandas and Arrow
 
-Everybody who reads a table reads it here: ExampleGen, predict, batch-predict, and lists of images. What columns are for
-is the caller's to know.
+All readers of tables use this package: ExampleGen, predict, batch-predict, and lists of images. Callers decide what
+    columns are used for.
 """
