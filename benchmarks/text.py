@@ -4,8 +4,9 @@
 
 The sets are those of benchmarks/texts.py. Each is run by `kubetfx run` as `kubetfx init` writes it, with a network of
 the encoder `bag`, and of `fasttext`; scikit-learn's have their defaults, and the rows of train and validation, since
-they stop by themselves, and see the text alone. ExampleGen keeps near copies of a text in one split, for both. A last
-run takes N messages, tweets of which a tenth of the words is left out at random, for the time of a training.
+they stop by themselves. Where a set has other columns, LogisticRegression sees those as well: categories as flags, and
+numbers standardized, with the mean for a missing one. ExampleGen keeps near copies of a text in one split, for both. A
+last run takes N messages, tweets of which a tenth of the words is left out at random, for the time of a training.
 --write puts the figures into benchmarks/README.md. Exit code 1: a bound is missed.
 """
 
@@ -19,12 +20,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from benchmarks import texts
 from benchmarks.measured_process import run_process
@@ -87,27 +92,34 @@ def run_sklearn(workspace: Path, *, text: str = "text", label: str = "label") ->
     Returns:
         How it ended.
     """
-    train, validation, held_out = (_rows(workspace, split, text, label) for split in ("train", "validation", "eval"))
-    known, labels = [*train[0], *validation[0]], [*train[1], *validation[1]]
-    model: Pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=1_000))
+    train, validation, held_out = (_rows(workspace, split) for split in ("train", "validation", "eval"))
+    known = pd.concat([train, validation])
+    others = known.drop(columns=[text, label])
+    numbers = list(others.select_dtypes("number").columns)
+    categories = [name for name in others.columns if name not in numbers]
+    columns = ColumnTransformer(
+        [
+            ("text", TfidfVectorizer(), text),
+            ("categories", OneHotEncoder(handle_unknown="ignore"), categories),
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), numbers),
+        ]
+    )
+    model: Pipeline = make_pipeline(columns, LogisticRegression(max_iter=1_000))
     started = time.perf_counter()
-    model.fit(known, labels)
+    model.fit(known, known[label])
     seconds = time.perf_counter() - started
-    probabilities = model.predict_proba(held_out[0])
-    index = np.searchsorted(model.classes_, held_out[1])
+    probabilities = model.predict_proba(held_out)
+    index = np.searchsorted(model.classes_, held_out[label])
     likelihoods = probabilities[np.arange(len(index)), index]
     accuracy = float((probabilities.argmax(axis=1) == index).mean())
     return Outcome(accuracy, float(-np.log(likelihoods).mean()), seconds)
 
 
-def _rows(workspace: Path, split: str, text: str, label: str) -> tuple[list[str], list[str]]:
+def _rows(workspace: Path, split: str) -> pd.DataFrame:
     (folder,) = workspace.glob(f"artifacts/TableExampleGen/examples/*/Split-{split}")
-    files = files_in(folder)
-    blocks = list(read_blocks(files, [text, label]))
-    cells: list[list[Any]] = [
-        [cell for block in blocks for cell in block.column(index).to_pylist()] for index in (0, 1)
-    ]
-    return [cell or "" for cell in cells[0]], cells[1]
+    rows: pd.DataFrame = pa.Table.from_batches(list(read_blocks(files_in(folder)))).to_pandas()
+    texts_or_categories = rows.select_dtypes(exclude="number").columns
+    return rows.fillna(dict.fromkeys(texts_or_categories, ""))
 
 
 def write_timed(source: Path, path: Path, *, number: int) -> None:
@@ -172,15 +184,16 @@ def misses(found: dict[str, dict[str, Outcome]]) -> list[str]:
     return said
 
 
-def report(found: dict[str, dict[str, Outcome]]) -> str:
+def report(found: dict[str, dict[str, Outcome]], *, busy: bool = False) -> str:
     """Return the figures in Markdown.
 
     Args:
         found: by `measure`.
+        busy: other jobs ran meanwhile.
     """
     ways = (*ENCODERS, "scikit-learn")
     lines = [
-        machine(),
+        machine(busy=busy),
         "",
         f"| accuracy (cross entropy) on `eval` | {' | '.join(ways)} |",
         "|---|" + "---|" * len(ways),
@@ -203,13 +216,16 @@ def main() -> int:
     parser.add_argument(
         "--messages", type=int, default=100_000, help="of the timed set; 0: none (default: %(default)s)"
     )
+    parser.add_argument("--only-timed", action="store_true", help="leave the other sets out")
+    parser.add_argument("--busy", action="store_true", help="say in the report that other jobs ran meanwhile")
     parser.add_argument("--write", action="store_true", help="put the figures into benchmarks/README.md")
     arguments = parser.parse_args()
     if unknown := sorted({*arguments.names} - {*known}):
         parser.error(f"there is no set {unknown[0]!r}. Known: {', '.join(known)}")
     with tempfile.TemporaryDirectory(prefix="kubetfx-text-") as folder:
-        found = measure(arguments.names or known, Path(folder), messages=arguments.messages)
-    text = report(found)
+        names = [] if arguments.only_timed else arguments.names or known
+        found = measure(names, Path(folder), messages=arguments.messages)
+    text = report(found, busy=arguments.busy)
     print(text)
     if arguments.write:
         write_section("text", text)
