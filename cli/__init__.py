@@ -1,1 +1,1 @@
-"""The `kubetfx` command: the roof of the house. Who imports kubetfx needs nothing of it."""
+"""The `kubetfx` command. Importing kubetfx as a library does not need this package."""

@@ -99,15 +99,14 @@ def run(
     overrides: Overrides = None,
     on: Annotated[
         Literal["local", "kfp-local"],
-        typer.Option(
-            "--on", help="kfp-local: compile the package for Kubeflow Pipelines, and run its very tasks here."
-        ),
+        typer.Option("--on", help="kfp-local: compile the package for Kubeflow Pipelines, and run its tasks here."),
     ] = "local",
     docker: Annotated[
         bool, typer.Option("--docker", help="With --on kfp-local: each task in its image, by Docker.")
     ] = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Stay, and run again when the config, the data or your module changes.")
+        bool,
+        typer.Option("--watch", help="Keep running, and run again when the config, the data or your module changes."),
     ] = False,
     format: FormatOption = "human",
 ) -> None:
@@ -132,15 +131,16 @@ def run(
 @app.command()
 def watch(
     config: ConfigPath,
-    once: Annotated[bool, typer.Option("--once", help="Decide once: for a CronJob, or a scheduler of yours.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Between two decisions.")] = 60,
+    once: Annotated[bool, typer.Option("--once", help="Decide once: for a CronJob, or your own scheduler.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Seconds between two decisions.")] = 60,
     command: Annotated[
         str | None,
         typer.Option(
             "--run",
             metavar="COMMAND",
-            help="In place of a run here, for example 'kubetfx submit pipeline.yaml'. Its exit code says how it ended.",
+            help="Command to run instead of a run here, for example 'kubetfx submit pipeline.yaml'. Its exit code says "
+            "how it ended.",
             show_default=False,
         ),
     ] = None,
@@ -172,9 +172,9 @@ def _words(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise UsageError(f"--run is a command as a shell reads it. Received: {command}, where: {error}.") from None
+        raise UsageError(f"--run must be a command in shell syntax. Received: {command}, where: {error}.") from None
     if not words or shutil.which(words[0]) is None:
-        raise UsageError(f"--run is a command, and there is no such program. Received: {command!r}. Give its path.")
+        raise UsageError(f"--run: the program does not exist. Received: {command!r}. Give its path.")
     return words
 
 
@@ -207,11 +207,11 @@ def init(
         typer.Option("--set", metavar="KEY=VALUE", help="How the table is read, for example data.csv.delimiter=;"),
     ] = None,
     dvc: Annotated[
-        bool, typer.Option("--dvc", help="Write dvc.yaml too; without DATA, beside the pipeline.yaml that there is.")
+        bool, typer.Option("--dvc", help="Write dvc.yaml too; without DATA, beside the existing pipeline.yaml.")
     ] = False,
     format: FormatOption = "human",
 ) -> None:
-    """Look at a table or at images, and write a commented pipeline.yaml for them."""
+    """Examine a table or images, and write a commented pipeline.yaml for them."""
     output = open_output(format)
     said: list[str] = []
     files: dict[str, str] = {}
@@ -242,12 +242,12 @@ def inspect(
     output_path: Annotated[
         Path | None, typer.Option("--output", help="Folder to write. Default: in the workspace.", show_default=False)
     ] = None,
-    mistakes: Annotated[int, typer.Option(min=0, help="Images at most in the sheet of mistakes.")] = 64,
+    mistakes: Annotated[int, typer.Option(min=0, help="Maximum number of images in the sheet of mistakes.")] = 64,
     heat_maps: Annotated[int, typer.Option(min=0, help="Images whose heat maps (Grad-CAM) are drawn.")] = 16,
     overrides: Overrides = None,
     format: FormatOption = "human",
 ) -> None:
-    """Look at a pushed classifier of images: its mistakes, what it looked at, and embeddings for TensorBoard."""
+    """Inspect a pushed image classifier: its mistakes, heat maps, and embeddings for TensorBoard."""
     output = open_output(format)
     pipeline_config = load(config, overrides)
 
@@ -271,7 +271,7 @@ def inspect(
         facts = read_facts(saved_model)
         if facts is None or facts.image is None or not facts.classes:
             raise UsageError(
-                f"The model that was pushed last is not a classifier that sees images. Received: version "
+                f"The newest pushed model is not an image classifier. Received: version "
                 f"{versions[-1]} "
                 f"in {pipeline_config.push_path}. Push one: kubetfx run {quoted(config)}"
             )

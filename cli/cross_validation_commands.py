@@ -1,4 +1,4 @@
-"""The command that says how sure a score is: cross-validate.
+"""The command `cross-validate`, which measures how much scores vary.
 
 Nothing heavy is imported before it runs.
 """
@@ -22,7 +22,7 @@ _DEFAULT = "evaluation.cross_validation.folds=5"
 
 @app.command("cross-validate", rich_help_panel="Runs and reports")
 def cross_validate(config: ConfigPath, overrides: Overrides = None, format: FormatOption = "human") -> None:
-    """Train and evaluate on folds of the whole table, and say how far the scores spread. Nothing is pushed."""
+    """Train and evaluate on folds of the whole table, and print how far the scores spread. Nothing is pushed."""
     output = open_output(format)
     pipeline_config = load(config, overrides)
     if pipeline_config.evaluation.cross_validation is None:

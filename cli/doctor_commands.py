@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @app.command()
 def doctor(config: ConfigPath, overrides: Overrides = None, format: FormatOption = "human") -> None:
-    """Look whether this machine and the engine of section `beam` can do the work: three rows go through it."""
+    """Check that this machine and the engine of section `beam` work: three rows go through it."""
     output = open_output(format)
     pipeline_config = load(config, overrides)
 
@@ -37,4 +37,4 @@ def doctor(config: ConfigPath, overrides: Overrides = None, format: FormatOption
         log = pipeline_config.workspace_path / "doctor.log"
         more = f"\nWhat the engine said: {shown(log)}" if log.is_file() and failed[-1].name == "Engine" else ""
         raise EngineError("\n".join(f"{check.name}: {check.detail}" for check in failed) + more)
-    output.say("All of it works.")
+    output.say("Everything works.")

@@ -1,4 +1,4 @@
-"""What all commands of `kubetfx` share: arguments, output, and reading the config.
+"""The shared parts of all commands: arguments, output, and reading the config.
 
 The commands themselves are in cli/app.py and, one module per group, in the modules beside it.
 """
@@ -25,7 +25,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the file, for example training.epochs=3."),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="json: one document on stdout, and nothing else.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="json: exactly one document on stdout.")]
 
 MAX_SLICES = 10
 """Rows of a table of slices or classes."""

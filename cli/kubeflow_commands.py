@@ -53,10 +53,13 @@ _Cookies = Annotated[
 _CaCert = Annotated[
     Path | None,
     typer.Option(
-        exists=True, dir_okay=False, help="Certificate of the authority that signed the server's.", show_default=False
+        exists=True,
+        dir_okay=False,
+        help="Certificate of the authority that signed the server's certificate.",
+        show_default=False,
     ),
 ]
-_Experiment = Annotated[str, typer.Option(help="Made where it does not exist.")]
+_Experiment = Annotated[str, typer.Option(help="Experiment of the run; created if it does not exist.")]
 _Parameters = Annotated[
     list[str] | None,
     typer.Option("--param", metavar="NAME=VALUE", help="A run parameter of the package.", show_default=False),
@@ -65,7 +68,7 @@ _Run = Annotated[
     str, typer.Option("--run", metavar="ID", help="Id of the run: `submit` prints it in its link.", show_default=False)
 ]
 _Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the run to its end.")]
-_PollSeconds = Annotated[float, typer.Option(min=0.1, help="Time between two looks at the run.")]
+_PollSeconds = Annotated[float, typer.Option(min=0.1, help="Seconds between two checks of the run.")]
 _PipelineRoot = Annotated[
     str | None, typer.Option(help="Where artifacts go. Default: KFP's own root.", show_default=False)
 ]
@@ -207,7 +210,7 @@ def lint(
     package: Annotated[Path, typer.Argument(metavar="PACKAGE", help="A KFP v2 package.", show_default=False)],
     format: FormatOption = "human",
 ) -> None:
-    """Say what open-source Kubeflow Pipelines would refuse or misread in a package, whoever made it.
+    """Report what open-source Kubeflow Pipelines would refuse or misread in any package.
 
     Exit codes: 0 nothing that KFP refuses (there may be warnings); 1 something that it refuses; 2 no package.
     """
@@ -345,7 +348,7 @@ def retry_command(  # noqa: PLR0913, PLR0917 - the options of a command
     ca_cert: _CaCert = None,
     format: FormatOption = "human",
 ) -> None:
-    """Let a run on Kubeflow Pipelines that failed go on: tasks that succeeded stay, the others run again."""
+    """Resume a failed run on Kubeflow Pipelines: succeeded tasks are kept, the others run again."""
     output = open_output(format)
     output.begin("Loading")
     from kubetfx.kubeflow.existing_runs import retry

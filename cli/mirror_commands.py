@@ -28,10 +28,12 @@ def mirror(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the copies are kept.", show_default=False)],
     models: Annotated[
         list[str],
-        typer.Option("--model", metavar="NAME", envvar="MODEL_NAMES", help="A model to copy; may be given again."),
+        typer.Option("--model", metavar="NAME", envvar="MODEL_NAMES", help="A model to copy; can be repeated."),
     ],
-    interval_seconds: Annotated[float, typer.Option(min=0.1, help="Time between two looks at the bucket.")] = 15.0,
-    once: Annotated[bool, typer.Option("--once", help="Look once, and exit with 1 if a model was not copied.")] = False,
+    interval_seconds: Annotated[float, typer.Option(min=0.1, help="Seconds between two checks of the bucket.")] = 15.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Copy once, and exit with code 1 if a model was not copied.")
+    ] = False,
 ) -> None:
     """Copy the models of a bucket to a folder, and follow what is pushed: for servers that read no bucket.
 

@@ -1,4 +1,4 @@
-"""`kubetfx monitor`: what a log of requests says about the version that answered them.
+"""`kubetfx monitor`: compares a log of requests with the version that answered them.
 
 Nothing heavy is imported before a command runs.
 """
@@ -47,7 +47,7 @@ def monitor(
     overrides: Overrides = None,
     format: FormatOption = "human",
 ) -> None:
-    """Compare logged requests with the training rows; exit code 3 if a bound of `monitoring` is crossed."""
+    """Compare logged requests with the training rows; exit code 3 if a bound of `monitoring` is exceeded."""
     output = open_output(format)
     pipeline_config = load(config, overrides)
     output.begin("Reading the requests")

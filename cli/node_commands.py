@@ -22,7 +22,7 @@ def node(
     name: Annotated[str, typer.Argument(metavar="NODE", help="For example Trainer.", show_default=False)],
     run_id: Annotated[
         str,
-        typer.Option("--run", metavar="ID", help="The run that the node is a part of.", show_default=False),
+        typer.Option("--run", metavar="ID", help="Id of the node's run.", show_default=False),
     ],
     logs: Annotated[bool, typer.Option("--logs", help="Print the log of the node too, as it grows.")] = False,
     overrides: Overrides = None,

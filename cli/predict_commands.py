@@ -1,4 +1,4 @@
-"""`kubetfx predict` and `kubetfx batch-predict`: a pushed model asked for rows.
+"""`kubetfx predict` and `kubetfx batch-predict`: predictions of a pushed model.
 
 Nothing heavy is imported before a command runs.
 """
@@ -64,7 +64,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
     overrides: Overrides = None,
     format: FormatOption = "human",
 ) -> None:
-    """Predict with a pushed model: by itself, or by asking the server that serves it."""
+    """Predict with a pushed model, in this process or on a server."""
     output = open_output(format)
     pipeline_config = load(config, overrides)
     if rest or grpc:
@@ -110,7 +110,7 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
         ),
     ],
     output_path: Annotated[
-        str, typer.Option("--output", metavar="PARQUET", help="File to write, whole or not at all.", show_default=False)
+        str, typer.Option("--output", metavar="PARQUET", help="File to write, atomically.", show_default=False)
     ],
     model_version: Annotated[
         int | None, typer.Option(help="A version, instead of the newest.", show_default=False)
@@ -121,9 +121,7 @@ def batch_predict(  # noqa: PLR0913, PLR0917 - the options of a command
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Rows that the model is given at once. Default: 4096, of images 32.", show_default=False
-        ),
+        typer.Option(min=1, help="Rows per batch. Default: 4096; for images 32.", show_default=False),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Start again, and replace an output of another input or model.")

@@ -1,4 +1,4 @@
-"""The commands that look back: report, runs, prune, compare, tensorboard.
+"""The commands about past runs: report, runs, prune, compare, tensorboard.
 
 Nothing heavy is imported before a command runs.
 """
@@ -64,7 +64,7 @@ def report(
     overrides: Overrides = None,
     format: FormatOption = "human",
 ) -> None:
-    """Print the path of a run's report; it is written where the run was killed before it had one."""
+    """Print the path of a run's report; it is written first if the run was killed before it had one."""
     output = open_output(format)
     pipeline_config = load(config, overrides)
     record = run_record.find(pipeline_config.workspace_path, run)
@@ -127,12 +127,14 @@ def runs(config: ConfigPath, overrides: Overrides = None, format: FormatOption =
 @app.command(rich_help_panel=_PANEL)
 def prune(
     config: ConfigPath,
-    keep: Annotated[int, typer.Option(min=1, help="Runs that stay, the newest ones.")] = 5,
+    keep: Annotated[int, typer.Option(min=1, help="Number of newest runs to keep.")] = 5,
     older_than: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Only runs older than this go: 30d, 12h, 2w.", show_default=False),
+        typer.Option(metavar="TIME", help="Remove only runs older than this: 30d, 12h, 2w.", show_default=False),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing.")
+    ] = False,
     overrides: Overrides = None,
     format: FormatOption = "human",
 ) -> None:
@@ -158,7 +160,7 @@ def prune(
 def compare(
     config: ConfigPath,
     first: Annotated[str, typer.Argument(metavar="RUN", help="A run, or the beginning of its id.")],
-    second: Annotated[str, typer.Argument(metavar="RUN", help="The run that is measured against it.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare with it.")],
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     overrides: Overrides = None,
     format: FormatOption = "human",

@@ -29,7 +29,7 @@ MISSING_IN_REQUESTS = 'In a request a missing number is NaN, a missing text "", 
 _MAX_NAMES = 5
 """Names of a signature's inputs or outputs that a table has room for."""
 NOWHERE = Path(os.devnull)
-"""Takes the lines about the machine that TensorFlow prints when it is imported."""
+"""Captures the lines about the machine that TensorFlow prints when it is imported."""
 _ARGUMENTS = {
     "models": "--model-name and --model-base-path",
     "model_config_file": "--model-config-file",
@@ -54,7 +54,7 @@ GrpcOption = Annotated[
 def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     context: typer.Context,
     config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="pipeline.yaml", show_default=False)] = None,
-    model_name: Annotated[str, typer.Option(help="Without a config: name that clients ask for.")] = "default",
+    model_name: Annotated[str, typer.Option(help="Without a config: name of the model for clients.")] = "default",
     model_base_path: Annotated[
         Path | None, typer.Option(help="Without a config: folder of numbered versions.", show_default=False)
     ] = None,

@@ -44,8 +44,8 @@ def test_command_that_failed_is_tried_again_later(config: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("no-such-program --now", "there is no such program. Received: 'no-such-program --now'"),
-        ("kubetfx 'submit", "--run is a command as a shell reads it. Received: kubetfx 'submit"),
+        ("no-such-program --now", "the program does not exist. Received: 'no-such-program --now'"),
+        ("kubetfx 'submit", "--run must be a command in shell syntax. Received: kubetfx 'submit"),
     ],
 )
 def test_command_that_cannot_be_is_refused_before_anything_is_noted(config: Path, command: str, message: str) -> None:
