@@ -13,7 +13,6 @@ import typer
 
 from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, naming_options, open_output
 from kubetfx.errors import UsageError
-from kubetfx.user_code import check_imports
 
 if TYPE_CHECKING:
     from kubetfx.cli.output import Output
@@ -101,7 +100,8 @@ def compile_command(  # noqa: PLR0913, PLR0917 - the options of a command
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Write nothing: only check the config, and that pods see its paths. It needs no TFX."
+            "--check",
+            help="Write nothing: only check the config and the paths that pods see, as far as that needs no TFX.",
         ),
     ] = False,
     schedule: Annotated[
@@ -142,38 +142,39 @@ def compile_command(  # noqa: PLR0913, PLR0917 - the options of a command
     for name, value in {"schedule": schedule, "command": command, "config-in-pods": config_in_pods}.items():
         if value is not None:
             raise UsageError(f"--{name} is for Airflow. Received: --{name} {value}, without --target airflow.")
+    if check:
+        _check(config, load(config, overrides), output, format, retrain_gate=retrain_gate)
+        return
     output_path = output_path or Path("package.yaml")
     _check_target(output_path, config=config)
     pipeline_config = load(config, overrides)
 
+    from kubetfx.kubeflow import compilation
     from kubetfx.kubeflow.pod_paths import unseen_paths
 
-    warnings = unseen_paths(pipeline_config, retrain_gate=retrain_gate)
-    if check:
-        check_imports(pipeline_config.own_modules)
-        _print_check(config, warnings, output, format)
-        return
     output.begin("Compiling")
-
-    from kubetfx.kubeflow.compilation import compile
-
-    parameters = compile(
+    parameters = compilation.compile(
         pipeline_config, output_path, kubernetes_manifest=kubernetes_manifest, retrain_gate=retrain_gate
     )
     output.end()
-    for line in warnings:
+    for line in unseen_paths(pipeline_config, retrain_gate=retrain_gate):
         output.say(line, style="yellow")
     if format == "json":
         output.document({"package": str(output_path), "parameters": parameters})
     output.say(f"Wrote {output_path}. Run parameters: {', '.join(parameters)}")
 
 
-def _print_check(config: Path, warnings: list[str], output: "Output", format: str) -> None:
+def _check(config: Path, loaded: "PipelineConfig", output: "Output", format: str, *, retrain_gate: bool) -> None:
+    from kubetfx.kubeflow import compilation
+    from kubetfx.kubeflow.pod_paths import unseen_paths
+
+    compilation.check(loaded, retrain_gate=retrain_gate)
+    warnings = unseen_paths(loaded, retrain_gate=retrain_gate)
     if format == "json":
         output.document({"config": str(config), "warnings": warnings})
     for line in warnings:
         output.say(line, style="yellow")
-    output.say(f"{config} is valid.")
+    output.say(f"{config}: nothing in it is wrong, as far as that can be told without TFX.")
 
 
 def _own_command(target: str) -> str:
@@ -202,7 +203,9 @@ def _check_target(path: Path, *, config: Path) -> None:
 
     if path.is_file() and path.stat().st_size and not is_package(path):
         what = "the config itself" if config.exists() and path.samefile(config) else "a file that is not a package"
-        raise UsageError(f"--output would overwrite {what}. Received: --output {path}. Try --output package.yaml.")
+        raise UsageError(
+            f"--output would overwrite {what}. Received: --output {path}. Give another name, or move that file away."
+        )
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -116,7 +116,10 @@ class ExampleGen(FileBasedExampleGen):
 def _pack(data: DataConfig, features: FeaturesConfig) -> example_gen_pb2.CustomConfig:
     packed = any_pb2.Any()
     document = data.model_dump(mode="json", exclude={"schema_file", "path", "statistics_rows"})
-    named = {key: list(names) for key, names in features.by_role.items() if names}
+    roles = features.by_role
+    if not data.splits.keeps_copies_together:  # then they do not decide about the rows, and an edit reads none anew
+        roles = {"image": roles["image"]}
+    named = {key: list(names) for key, names in roles.items() if names}
     packed.Pack(wrappers_pb2.StringValue(value=json.dumps(document | ({FEATURES: named} if named else {}))))
     return example_gen_pb2.CustomConfig(custom_config=packed)
 

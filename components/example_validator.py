@@ -148,8 +148,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             (folder / LABEL_NOISE).write_text(json.dumps(asdict(checks.noise)), encoding="utf-8")
         if checks.texts:
             (folder / TEXTS).write_text(json.dumps([asdict(one) for one in checks.texts]), encoding="utf-8")
-            parts = [pa.table({"column": [name] * len(own), "word": own}) for name, own in checks.words.items()]
-            pq.write_table(pa.concat_tables(parts), folder / WORDS, compression="zstd")
+            columns = [pa.array([name] * len(own), pa.string()) for name, own in checks.words.items()]
+            words = pa.table({"column": pa.chunked_array(columns), "word": pa.chunked_array(checks.words.values())})
+            pq.write_table(words, folder / WORDS, compression="zstd")
         output.split_names = artifact_utils.encode_split_names(splits)
         output.span = statistics.span
         blessed = {split: int(not _has_any(anomalies)) for split, anomalies in found.items()}

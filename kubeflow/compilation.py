@@ -10,8 +10,10 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import names_in
 from kubetfx.engine import arguments as engine_arguments
 from kubetfx.errors import ConfigError
+from kubetfx.kubeflow.pod_paths import check_workers
 from kubetfx.pipeline.spared_imports import imports_without_beam
 from kubetfx.redirection import logged_to
+from kubetfx.user_code import check_imports, importable, spec_of
 
 if TYPE_CHECKING:  # importing TFX takes seconds
     from tfx.orchestration.pipeline import Pipeline
@@ -51,6 +53,26 @@ def compile(
         ['data_path', 'epochs', 'push_directory']
     """
     config = as_config(config)
+    check(config, retrain_gate=retrain_gate)
+    # TensorFlow and the kfp SDK print when they are imported. No node runs here, so Beam is not needed.
+    with logged_to(Path(os.devnull)), imports_without_beam():
+        from kubetfx.kubeflow.package import compile_to_file
+
+        return compile_to_file(
+            config, Path(path), kubernetes_manifest=kubernetes_manifest, pipeline=pipeline, retrain_gate=retrain_gate
+        )
+
+
+def check(config: PipelineConfig, *, retrain_gate: bool = False) -> None:
+    """Refuse what can be refused before the pipeline is made, without TFX.
+
+    Args:
+        config: The config of the pipeline.
+        retrain_gate: whether the first task decides if there is a reason to run.
+
+    Raises:
+        ConfigError: see the message.
+    """
     if retrain_gate and (config.retrain is None or config.definition is not None):
         received = "no section retrain" if config.retrain is None else f"definition: {config.definition}"
         raise ConfigError(
@@ -60,13 +82,11 @@ def compile(
         )
     _check_variables(config)
     _check_engine(config)
-    # TensorFlow and the kfp SDK print when they are imported. No node runs here, so Beam is not needed.
-    with logged_to(Path(os.devnull)), imports_without_beam():
-        from kubetfx.kubeflow.package import compile_to_file
-
-        return compile_to_file(
-            config, Path(path), kubernetes_manifest=kubernetes_manifest, pipeline=pipeline, retrain_gate=retrain_gate
-        )
+    check_workers(config)
+    with importable(config.folder):
+        for module in config.own_modules.values():
+            spec_of(module)
+        check_imports(config.own_modules)
 
 
 def _check_engine(config: PipelineConfig) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from kfp.dsl.graph_component import GraphComponent
 from tfx.dsl.components.base.base_node import BaseNode
@@ -15,7 +15,7 @@ from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, UsageError
 from kubetfx.kubeflow import user_modules
 from kubetfx.kubeflow.compiler import compile_pipeline, write_package
-from kubetfx.kubeflow.pod_paths import is_mounted
+from kubetfx.kubeflow.pod_paths import check_workers
 from kubetfx.kubeflow.runtime_parameters import RunParameter
 from kubetfx.kubeflow.task_plan import Extras, RunParameterTarget
 from kubetfx.kubeflow.training_jobs import GPUS
@@ -53,6 +53,7 @@ def compile_config(
     if config.training.require_gpu is None and trainer.gpu:
         training = config.training.model_copy(update={"require_gpu": True})
         config = config.model_copy(update={"training": training})
+    check_workers(config)
     config = _with_workers(config)
     with importable(config.folder):
         check_imports(config.own_modules)
@@ -106,21 +107,7 @@ def _with_workers(config: PipelineConfig) -> PipelineConfig:
     distribution = config.training.distribution
     if distribution is None or distribution.launcher == "processes":
         return config
-    if distribution.directory is None:
-        raise ConfigError(
-            "The nodes of a Ray cluster do not see the files of the Trainer's task. Received: launcher: ray, without "
-            "training.distribution.directory. Set it to a folder on a volume that the Trainer's pods and the nodes of "
-            "the cluster mount, such as /shared/training."
-        )
     trainer = config.kubeflow.of_component("Trainer")
-    if not is_mounted(distribution.directory, trainer):
-        mounted = ", ".join(volume.mount_path for volume in trainer.volumes) or "none"
-        raise ConfigError(
-            "training.distribution.directory is not on a volume that the Trainer's pods mount. Received: "
-            f"{distribution.directory}; volumes: {mounted}. Mount a ReadWriteMany claim above it: "
-            "kubeflow.resources.Trainer.volumes: [{claim: NAME, mount_path: "
-            f"{PurePosixPath(distribution.directory).parent}}}]."
-        )
     if trainer.gpu is None or not distribution.is_in_cluster:
         return config
     own = config.kubeflow.resources["Trainer"]

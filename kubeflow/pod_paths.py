@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 
 from kubetfx.config.kubeflow_section import WARM_START_MODEL, TaskConfig
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.errors import ConfigError
 
 
 def unseen_paths(config: PipelineConfig, *, given: Collection[str] = (), retrain_gate: bool = False) -> list[str]:
@@ -57,3 +58,32 @@ def is_mounted(path: str, task: TaskConfig) -> bool:
         task: settings of the component whose pod it is.
     """
     return any(PurePosixPath(path).is_relative_to(volume.mount_path) for volume in task.volumes)
+
+
+def check_workers(config: PipelineConfig) -> None:
+    """Check that the workers of a training see the folder that they share.
+
+    Args:
+        config: The config of the pipeline.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    distribution = config.training.distribution
+    if distribution is None or distribution.launcher == "processes":
+        return
+    if distribution.directory is None:
+        raise ConfigError(
+            "The nodes of a Ray cluster do not see the files of the Trainer's task. Received: launcher: ray, without "
+            "training.distribution.directory. Set it to a folder on a volume that the Trainer's pods and the nodes of "
+            "the cluster mount, such as /shared/training."
+        )
+    trainer = config.kubeflow.of_component("Trainer")
+    if not is_mounted(distribution.directory, trainer):
+        mounted = ", ".join(volume.mount_path for volume in trainer.volumes) or "none"
+        raise ConfigError(
+            "training.distribution.directory is not on a volume that the Trainer's pods mount. Received: "
+            f"{distribution.directory}; volumes: {mounted}. Mount a ReadWriteMany claim above it: "
+            "kubeflow.resources.Trainer.volumes: [{claim: NAME, mount_path: "
+            f"{PurePosixPath(distribution.directory).parent}}}]."
+        )

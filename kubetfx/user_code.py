@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,29 @@ def with_neighbours(path: Path, *, key: str) -> dict[Path, list[Import]]:
         neighbours = {file.with_name(f"{imported.top}.py") for imported in found[file]}
         waiting += [neighbour for neighbour in neighbours - found.keys() if neighbour.is_file()]
     return found
+
+
+def spec_of(module: str) -> ModuleSpec:
+    """Find a module that a config names.
+
+    Args:
+        module: its import path.
+
+    Returns:
+        Where it is; its `origin` is a file.
+
+    Raises:
+        ConfigError: it cannot be found.
+    """
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # the package around it
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            f"A module of the config cannot be imported. Received: {module}. It is looked for beside pipeline.yaml too."
+        )
+    return spec
 
 
 def check_imports(modules: Mapping[str, str]) -> None:

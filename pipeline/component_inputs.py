@@ -3,7 +3,6 @@ the cache, the frozen schema, and the rule of cross-validation.
 """
 
 import hashlib
-import importlib.util
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -17,6 +16,7 @@ from kubetfx.config.faults import describe_faults
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
 from kubetfx.storage import locate
+from kubetfx.user_code import spec_of
 
 
 def read_frozen_schema(config: PipelineConfig) -> str | None:
@@ -133,12 +133,7 @@ def module_digest(module: str) -> str:
     Raises:
         ConfigError: it cannot be found.
     """
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ConfigError(
-            f"A module of the config cannot be imported. Received: {module}. It is looked for beside pipeline.yaml too."
-        )
-    own_file = Path(spec.origin)
+    own_file = Path(str(spec_of(module).origin))
     is_beside_config = "." not in module
     files = sorted(own_file.parent.glob("*.py")) if is_beside_config else [own_file]  # it may import its neighbours
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -110,17 +110,17 @@ class Shell:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
-    def run(self, command: str) -> str:
-        """Run a command, and return what it prints to both streams."""
+    def run(self, command: str) -> tuple[str, int]:
+        """Run a command, and return what it prints to both streams, and its exit code."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{{\n{command}\n}} </dev/null\nprintf '\\n%s\\n' '{self._END}'\n")
+        self._process.stdin.write(f"{{\n{command}\n}} </dev/null\nprintf '\\n%s %s\\n' '{self._END}' $?\n")
         self._process.stdin.flush()
         lines: list[str] = []
-        while not lines or lines[-1] != f"{self._END}\n":
+        while not lines or not lines[-1].startswith(self._END):
             lines.append(self._process.stdout.readline())
             assert lines[-1], f"The shell ended in: {command}"
-        return "".join(lines[:-1])
+        return "".join(lines[:-1]), int(lines[-1].split()[-1])
 
     def end(self) -> None:
         """End the shell, and what runs in the background."""
@@ -164,8 +164,11 @@ def test_page_shows_what_its_commands_print(document, tmp_path):
     try:
         for step in steps_of(document):
             if isinstance(step, Command):
-                printed = shell.run(step.text)
+                printed, exit_code = shell.run(step.text)
                 assert lines_not_printed(step.expected, printed) == [], f"$ {step.text}\n{printed}"
+                assert exit_code == 0 or step.expected, (
+                    f"It failed, and the page does not say so: {step.text}\n{printed}"
+                )
             else:
                 (tmp_path / step[0]).write_text(step[1])
     finally:

@@ -168,8 +168,7 @@ class TableReader(ExampleReader):
 
         The spans of a table are read separately, so there a check of the rows finds them.
         """
-        config = self._data.splits
-        if config.by != "row" or config.columns or config.files or files.spans:
+        if files.spans or not self._data.splits.keeps_copies_together:
             return None
         texts = text_columns(profile, label=self._data.label, config=self._features)
         name = longest_text(profile, texts)

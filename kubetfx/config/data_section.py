@@ -120,6 +120,11 @@ class Splits(Section):
         return {name: share for name, share in shares.items() if share}
 
     @property
+    def keeps_copies_together(self) -> bool:
+        """Whether rows with nearly the same text are put into one split: no other rule groups rows."""
+        return self.by == "row" and not self.columns and not self.files
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Columns that determine the split; none: all columns do, or the file."""
         return self.key if self.column is None else (self.column,)

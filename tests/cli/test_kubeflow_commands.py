@@ -69,3 +69,34 @@ def test_resources_for_git_ops_are_not_submitted(kubetfx, config):
 
     assert refused.exit_code == 2
     assert f"Received: {target}, a PipelineVersion. Compile it as a package and not as a" in refused.stderr
+
+
+def test_check_writes_nothing_whatever_is_beside_the_config(kubetfx, config, monkeypatch):
+    monkeypatch.chdir(config.parent)
+    Path("package.yaml").write_text("a: 1\n")
+
+    done = kubetfx("compile", config, "--check")
+
+    assert done.exit_code == 0, done.stderr
+    assert sorted(path.name for path in config.parent.iterdir()) == ["package.yaml", "pipeline.yaml"]
+    assert Path("package.yaml").read_text() == "a: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "arguments", "message"),
+    [
+        ("model: {module: absent}", [], "cannot be imported. Received: absent"),
+        ("model: {module: absent.of_a_package}", [], "cannot be imported. Received: absent.of_a_package"),
+        ("model: {module: former}", [], "Received: {folder}/former.py, line 1, which imports components.data"),
+        ("training: {distribution: {strategy: multi_worker, launcher: ray, workers: 2}}", [], "launcher: ray, without"),
+        ("", ["--retrain-gate"], "Received: no section retrain"),
+    ],
+)
+def test_check_refuses_what_compile_refuses(kubetfx, config, more, arguments, message):
+    config.with_name("former.py").write_text("from components.data import tables\n")
+    config.write_text(f"{CONFIG}{more}\n")
+
+    refused = [kubetfx("compile", config, *options, *arguments) for options in ((), ("--check",))]
+
+    assert [done.exit_code for done in refused] == [2, 2]
+    assert all(message.format(folder=config.parent) in done.stderr for done in refused), refused

@@ -185,6 +185,21 @@ def run_executor(
     return examples
 
 
+@pytest.mark.parametrize(
+    ("splits", "is_key"),
+    [({}, True), ({"key": ["x"]}, False), ({"by": "time", "column": "x"}, False), ({"eval": "newest"}, False)],
+)
+def test_features_are_an_input_where_they_decide_which_rows_are_together(splits, is_key):
+    window = {"window": {"spans": 2}, "path": "/data/{YYYY}-{MM}-{DD}.csv"} if splits.get("eval") else {"path": "/data"}
+    data = DataConfig.model_validate({"label": "y", "splits": splits, **window})
+
+    def inputs(**features: object) -> str:
+        return str(ExampleGen(data, features=FeaturesConfig.model_validate(features)).exec_properties)
+
+    assert (inputs() != inputs(categorical=["x"])) == is_key
+    assert inputs() != inputs(image=["photo"])
+
+
 def write_rows(folder: Path, number: int = 200, *, name: str = "a.csv", start: int = 0) -> None:
     folder.mkdir(exist_ok=True)
     lines = [

@@ -77,17 +77,19 @@ def artifact_at(kind, folder: Path):
     return artifact
 
 
-def wages(folder: Path):
+def wages(folder: Path, *, texts: dict[str, list[str]] | None = None):
     """Examples, statistics and schema of a table with `logwage` for `wage`, of which rows are on both sides."""
     drawn = np.random.default_rng(0)
     numbers = drawn.normal(size=(400, 3))
+    texts = texts or {}
     columns = {"wage": np.exp(numbers[:, 0]), "logwage": numbers[:, 0], "age": numbers[:, 1], "years": numbers[:, 2]}
+    columns |= {name: np.resize(cells, 400) for name, cells in texts.items()}
     examples = artifact_at(standard_artifacts.Examples, folder / "examples")
     for split, rows in (("train", slice(0, 300)), ("eval", slice(200, 400))):
         (folder / "examples" / f"Split-{split}").mkdir(parents=True)
         part = pa.table({name: values[rows] for name, values in columns.items()})
         pq.write_table(part, folder / "examples" / f"Split-{split}" / "data.parquet", row_group_size=60)
-    described = tuple(table_profile.Column(name, "float", 500) for name in columns)
+    described = tuple(table_profile.Column(name, "string" if name in texts else "float", 500) for name in columns)
     profile = table_profile.TableProfile(described, 500, split_notes=("The split 'eval' has 40.0%.",))
     table_profile.write(folder / "examples", profile, label="wage")
     statistics = artifact_at(standard_artifacts.ExampleStatistics, folder / "statistics")
@@ -96,7 +98,9 @@ def wages(folder: Path):
     (folder / "schema").mkdir()
     written = tfdv.load_stats_binary(str(folder / "statistics" / "Split-train" / "FeatureStats.pb"))
     inferred = tfdv.infer_schema(written)
-    schema_gen.complete_schema(inferred, profile, label="wage", task="regression", config=FeaturesConfig())
+    schema_gen.complete_schema(
+        inferred, profile, label="wage", task="regression", config=FeaturesConfig(text=tuple(texts))
+    )
     (folder / "schema" / "schema.pbtxt").write_text(str(inferred))
     return {"examples": [examples], "statistics": [statistics], "schema": [schema]}
 
@@ -116,7 +120,7 @@ def test_rows_are_looked_into_in_every_way(tmp_path, arguments):
     ]  # fmt: skip
     assert found["train", "logwage", "warn", "leakage"].problem == (
         "Leakage: 'logwage' alone predicts the label: 99.97% of the variance of its ranks (300 rows). Leave out what "
-        "out what is not yet known at prediction time, data.drop: [logwage]; or let it pass, "
+        "is not yet known at prediction time, data.drop: [logwage]; or let it pass, "
         "validation.features: {logwage: ignore}."
     )
     assert found["train", whole, "warn", None].problem == "Shares of the splits: The split 'eval' has 40.0%."
@@ -134,3 +138,12 @@ def test_leakage_is_not_looked_for_where_it_is_off(tmp_path):
     content = (tmp_path / "anomalies" / "Split-train" / "SchemaDiff.pb").read_bytes()
     assert list(anomalies_pb2.Anomalies.FromString(content).anomaly_info) == ["Shares of the splits: the whole table"]
     assert (tmp_path / "anomalies" / "label_noise.json").is_file()
+
+
+def test_words_of_training_rows_are_kept_also_where_a_text_has_none(tmp_path):
+    output = artifact_at(standard_artifacts.ExampleAnomalies, tmp_path / "anomalies")
+    inputs = wages(tmp_path, texts={"review": ["a fine film", "a dull film"], "mood": ["!!!", "?? ..."]})
+    example_validator.Executor().Do(inputs, {"anomalies": [output]}, {"leakage": "off", "text": "warn"})
+    words = pq.read_table(tmp_path / "anomalies" / "words.parquet").to_pylist()
+    assert {row["column"] for row in words} == {"review"}
+    assert {row["word"] for row in words} == {"a", "fine", "dull", "film"}
