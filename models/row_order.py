@@ -55,11 +55,13 @@ def batches_of_indices(
 
 
 def _by_length(indices: tf.Tensor, lengths: np.ndarray, batch_size: int, *, seed: list["int | tf.Tensor"]) -> tf.Tensor:
-    """Sort shuffled rows by length, some batches at a time, and shuffle the batches."""
-    pool = tf.range(len(lengths), dtype=tf.int64) // (POOL * batch_size)
-    key = pool * (int(lengths.max()) + 1) + tf.gather(lengths.astype(np.int64), indices)
-    indices = tf.gather(indices, tf.argsort(key, stable=True))
+    """Sort shuffled rows by length, some batches at a time, and shuffle the batches. The rows of the last batch, if it
+    has fewer than the others, are any: were they the longest, these would count more per row in each epoch.
+    """
     whole = len(lengths) // batch_size
-    batches = tf.reshape(indices[: whole * batch_size], [whole, batch_size])
+    indices, rest = indices[: whole * batch_size], indices[whole * batch_size :]
+    pool = tf.range(whole * batch_size, dtype=tf.int64) // (POOL * batch_size)
+    key = pool * (int(lengths.max()) + 1) + tf.gather(lengths.astype(np.int64), indices)
+    batches = tf.reshape(tf.gather(indices, tf.argsort(key, stable=True)), [whole, batch_size])
     shuffled = tf.random.experimental.stateless_shuffle(batches, seed=seed)
-    return tf.concat([tf.reshape(shuffled, [-1]), indices[whole * batch_size :]], axis=0)
+    return tf.concat([tf.reshape(shuffled, [-1]), rest], axis=0)

@@ -19,6 +19,8 @@ import numpy as np
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from kubetfx.artifacts import PUSH_RECORD
+from kubetfx.code_digest import code_digest
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models.team import Team
 
@@ -27,6 +29,8 @@ _ATTRIBUTES = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter"
 """What early stopping and the learning-rate schedule count; they start again with each phase."""
 _WEIGHTS = ("best_weights", "weights")
 """What early stopping keeps, and AveragedWeights between a validation and the next epoch."""
+_AFTER_TRAINING = frozenset({"warmup_rows", "calibrate", "weights"})
+"""What a Trainer's `custom_config` has for the export alone."""
 
 
 @dataclass(frozen=True)
@@ -217,12 +221,13 @@ def _to_dtype(array: np.ndarray, dtype: str) -> Any:
 
 
 def checkpoint_folder(fn_args: FnArgs, training: TrainingConfig, data_digest: str) -> Path | None:
-    """Choose a folder for this data and config, where the next try of this training looks, too.
+    """Choose a folder for this data, config, code and served model, where the next try of this training looks, too.
 
     The artifacts of a try that was killed are deleted, so it is beside them; in a cluster they are gone with the pod.
 
     Args:
-        fn_args: The `fn_args` of the Trainer.
+        fn_args: The `fn_args` of the Trainer. All of its `custom_config` counts that a training depends on: the
+            sections, and the digests of the user's own code and of a pretrained encoder.
         training: the section of the config.
         data_digest: changes with the rows.
 
@@ -237,8 +242,14 @@ def checkpoint_folder(fn_args: FnArgs, training: TrainingConfig, data_digest: st
     else:
         return None
     custom_config: Mapping[str, Any] = fn_args.custom_config
-    config = {key: custom_config[key] for key in ("model", "training", "max_pixels")}
+    config = {key: value for key, value in custom_config.items() if key not in _AFTER_TRAINING}
     config["training"] = {key: value for key, value in config["training"].items() if not key.startswith("checkpoint_")}
-    versions = f"{keras.__version__} {tf.__version__}"
-    text = f"{json.dumps(config, sort_keys=True)} {data_digest} {versions}"
-    return base / hashlib.sha256(text.encode()).hexdigest()[:16]
+    code = code_digest(("models",))  # with the versions of the libraries
+    parts = [json.dumps(config, sort_keys=True), data_digest, code, _served(fn_args.base_model)]
+    return base / hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+
+def _served(base_model: str | None) -> str:
+    """Return what tells the model of a warm start from others, wherever it lies; "" if there is none."""
+    record = Path(base_model or "") / PUSH_RECORD
+    return record.read_text(encoding="utf-8") if base_model and record.is_file() else ""

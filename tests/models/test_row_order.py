@@ -45,6 +45,26 @@ def test_rows_of_a_batch_have_about_one_length_and_other_neighbours_in_each_epoc
     assert POOL * BATCH < NUM_ROWS
 
 
+def test_last_batch_of_fewer_rows_has_texts_of_any_length():
+    means = [LENGTHS[batches[-1]].mean() for batches in epochs(200, seed=3, lengths=LENGTHS)]
+
+    error = LENGTHS.std() / np.sqrt(3 * len(means))
+    assert abs(np.mean(means) - LENGTHS.mean()) < 3 * error
+
+
+def test_fewer_rows_than_a_batch_are_one_batch():
+    (rows,) = batches_of_indices(3, BATCH, seed=3, lengths=LENGTHS[:3]).as_numpy_iterator()
+
+    assert sorted(rows) == [0, 1, 2]
+
+
+def test_skipped_batches_are_the_first_ones():
+    batches = batches_of_indices(NUM_ROWS, BATCH, seed=3, lengths=LENGTHS)
+    found = [rows.tolist() for rows in batches.skip(40).as_numpy_iterator()]
+
+    assert found == epochs(1, seed=3, lengths=LENGTHS)[0][40:]
+
+
 def test_without_a_seed_rows_stay_as_they_are():
     assert list(itertools.chain(*epochs(1, seed=None, lengths=LENGTHS)[0])) == list(range(NUM_ROWS))
 

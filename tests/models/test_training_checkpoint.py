@@ -1,17 +1,25 @@
 """A training that was killed goes on where it was, in the middle of an epoch too, to the same weights."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from tfx.components.trainer.fn_args_utils import FnArgs
 
+from kubetfx.artifacts import PUSH_RECORD
+from kubetfx.code_digest import code_digest
+from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import TrainingConfig
-from kubetfx.models import stored_rows, training_loop
+from kubetfx.models import stored_rows, training_checkpoint, training_loop
 from kubetfx.models.optimization import compile_model
 from kubetfx.models.stored_rows import StoredRows
 from kubetfx.models.table_training import AveragedWeights, TrainedTable
-from kubetfx.models.training_checkpoint import Checkpoint
+from kubetfx.models.training_checkpoint import Checkpoint, checkpoint_folder
 from kubetfx.models.training_rows import TrainingRows
 
 ROWS, BATCH, STEPS, EPOCHS = 200, 16, 13, 3
@@ -94,3 +102,83 @@ def test_a_killed_training_ends_with_the_very_weights_and_history(rows, tmp_path
     for one, other in zip(found.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert history == expected_history
+
+
+def folder_of(
+    tmp_path: Path,
+    *,
+    encoder: dict | None = None,
+    base_model: Path | None = None,
+    training: dict | None = None,
+    **others,
+) -> Path | None:
+    """The folder of a training in a workspace."""
+    section = TrainingConfig(**(training or {}))
+    custom_config = {
+        "model": ModelConfig().model_dump(mode="json"),
+        "features": FeaturesConfig(text_encoder=encoder or {}).model_dump(mode="json"),
+        "training": section.model_dump(mode="json"),
+        "max_pixels": 10_000,
+        "warmup_rows": 3,
+        **others,
+    }
+    run = str(tmp_path / "Trainer" / "model_run" / "1")
+    args = FnArgs(model_run_dir=run, custom_config=custom_config, base_model=str(base_model) if base_model else None)
+    return checkpoint_folder(args, section, "digest of the rows")
+
+
+def test_folder_stays_where_only_the_export_or_the_checkpoints_change(tmp_path):
+    folder = folder_of(tmp_path)
+
+    assert folder is not None
+    assert folder.parent == tmp_path / "Trainer" / "checkpoints"
+    assert folder == folder_of(tmp_path, warmup_rows=9, calibrate=True, weights="int8")
+    assert folder == folder_of(tmp_path, training={"checkpoint_seconds": 9})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"encoder": {"kind": "bag", "size": 8}}, {"encoder": {"kind": "fasttext", "size": 16}}),
+        ({"encoder": {"kind": "bag", "size": 8}}, {"encoder": {"kind": "fasttext", "size": 8}}),
+        ({"module_digest": "of a module"}, {"module_digest": "of it after an edit"}),
+        ({"training_digest": "of a loss"}, {"training_digest": "of it after an edit"}),
+        ({"encoder_state": "of a folder"}, {"encoder_state": "of another one"}),
+        ({"training": {"learning_rate": 0.1}}, {"training": {"learning_rate": 0.2}}),
+    ],
+    ids=["sizes", "kinds of one size", "module", "loss", "encoder", "training"],
+)
+def test_folder_changes_with_what_decides_the_weights(tmp_path, one, other):
+    assert folder_of(tmp_path, **one) == folder_of(tmp_path, **one)
+    assert folder_of(tmp_path, **one) != folder_of(tmp_path, **other)
+
+
+def test_folder_changes_with_the_code(tmp_path, monkeypatch):
+    before = folder_of(tmp_path)
+    monkeypatch.setattr(training_checkpoint, "code_digest", lambda folders: f"of {folders} after an upgrade")
+
+    assert folder_of(tmp_path) != before
+
+
+def test_folder_changes_with_the_version_of_a_warm_start_wherever_it_lies(tmp_path):
+    for place, version in (("served", 1), ("copy", 1), ("next", 2)):
+        record = tmp_path / place / PUSH_RECORD
+        record.parent.mkdir(parents=True)
+        record.write_text(f'{{"version": {version}}}')
+    served, copy, following = (folder_of(tmp_path, base_model=tmp_path / place) for place in ("served", "copy", "next"))
+
+    assert served == copy
+    assert len({folder_of(tmp_path), served, following}) == 3
+
+
+def test_digest_of_the_code_is_that_of_any_process():
+    command = "from kubetfx.code_digest import code_digest; print(code_digest(('models',)))"
+
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", command], capture_output=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed}
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert printed == {f"{code_digest(('models',))}\n".encode()}
