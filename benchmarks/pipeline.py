@@ -142,7 +142,7 @@ def run_config(config_path: Path) -> Run:
 
 
 def kubetfx_config(work: Work) -> dict[str, Any]:
-    """Return a pipeline.yaml that asks for a work."""
+    """Return the pipeline.yaml of a piece of work."""
     return {
         "name": work.name,
         "data": {

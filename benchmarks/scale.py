@@ -29,7 +29,7 @@ from benchmarks.readme import machine, write_section
 from tests.scale.engine import Turns, pool, prism, worker_environment
 
 MAX_BYTES = 3e9
-"""Largest bytes of memory, of the run's process and its children, at any size."""
+"""Maximum number of bytes of memory that the run's process and its children take, at any size."""
 MAX_EXPONENT = 1.05
 """By which processor time may grow with the rows."""
 MAX_TIMES = 2.0

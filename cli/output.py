@@ -108,7 +108,7 @@ class Output(Console):
         """Print the one JSON document of `--format json`.
 
         Args:
-            document: The document of dicts, lists, texts and numbers. NaN and infinity, which JSON lacks, become null.
+            document: A document of dicts, lists, texts and numbers. NaN and infinity, which JSON lacks, become null.
         """
         is_unicode = "utf" in (sys.stdout.encoding or "utf").lower()
         text = json.dumps(_finite(document), indent=2, ensure_ascii=not is_unicode, allow_nan=False)

@@ -80,7 +80,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
         1024
     ),
     num_session_threads: Annotated[int, typer.Option(min=0, help="That call graphs; 0: four for each core.")] = 0,
-    max_body_bytes: Annotated[int, typer.Option(min=1, help="Largest bytes of a request.")] = 128 * 2**20,
+    max_body_bytes: Annotated[int, typer.Option(min=1, help="Maximum number of bytes in a request.")] = 128 * 2**20,
     rest_api_timeout_in_ms: Annotated[int, typer.Option(min=1, help="For one request.")] = 30_000,
     rest_api_enable_cors_support: Annotated[bool, typer.Option(help="Let web pages of other hosts ask.")] = False,
     access_log: Annotated[bool, typer.Option(help="Say each request with its status and time.")] = False,

@@ -1,7 +1,7 @@
 """Transform: TFX's component with the schema available to preprocessing_fn, and the analysis as work on blocks. Only
 the analysis is done: the Trainer and the SavedModel apply the graph themselves. TFX's cache of analyzers stays empty,
-    since nothing reads it. A request for more outputs, or an analyzer that components/data/analysis.py does not know,
-    uses TFX's executor on Beam. Features that a search found come with the schema.
+since nothing reads it. A request for more outputs, or an analyzer that components/data/analysis.py does not know,
+uses TFX's executor on Beam. Features that a search found come with the schema.
 """
 
 import functools

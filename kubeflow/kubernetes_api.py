@@ -84,7 +84,7 @@ class KubernetesApi:
         """Return the objects of a kind.
 
         Args:
-            kind: The kind of core Kubernetes.
+            kind: A kind of Kubernetes' core API, such as `Pod`.
             **selectors: `labelSelector` and `fieldSelector`.
 
         Raises:

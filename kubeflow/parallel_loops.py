@@ -76,7 +76,7 @@ class FoldedNodes:
         """Return the name that stands for all copies of a node.
 
         Args:
-            node_id: The id of any node; one that is not a copy has its id as its name.
+            node_id: The id of a node; one that is not a copy has its id as its name.
         """
         return self._copies[node_id].name if node_id in self._copies else node_id
 

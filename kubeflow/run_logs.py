@@ -15,7 +15,7 @@ def read_log(kfp: OpenConnection, run_id: str, pod: str) -> str:
         kfp: an open connection, to the API server (RunLogServer in backend/src/apiserver/server/run_log_server.go) or
             to the UI in front of it (frontend/server/handlers/pod-logs.ts).
         run_id: The id of the run.
-        pod: The pod of the task.
+        pod: The name of the task's pod.
 
     Raises:
         KubeflowError: neither has it.
@@ -49,7 +49,7 @@ def tail_of(kfp: OpenConnection, run_id: str, pod: str) -> list[str]:
     Args:
         kfp: an open connection.
         run_id: The id of the run.
-        pod: The pod of the task.
+        pod: The name of the task's pod.
     """
     try:
         text = read_log(kfp, run_id, pod)

@@ -215,8 +215,10 @@ class _Nodes:
         return [self._by_suffix[suffix] for suffix in suffixes if suffix in self._by_suffix]
 
     def _pod(self, node: Any) -> str | None:
-        """Return pod of the innermost node, which is the one that ran something; of several, of the last that is as the
-        whole: several tries of a container, or tasks in a loop.
+        """Return the pod of the innermost node, which is the one that ran something.
+
+        If there are several, as with tries of a container or tasks in a loop, it is the pod of the last one whose state
+        is that of the whole.
         """
         seen = set()
         while id(node) not in seen:

@@ -388,7 +388,7 @@ def _module_files(node: Any) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def channels_of(predicate: ph.Placeholder, *, node_id: str) -> Iterator[types.OutputChannel]:
-    """Return the outputs that a predicate is about.
+    """Yield the outputs that a predicate is about.
 
     Args:
         predicate: of a Cond.

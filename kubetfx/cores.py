@@ -12,7 +12,7 @@ def shares_of_cores(number: int) -> list[set[int]]:
     """Divide the cores of this process between several.
 
     Args:
-        number: The number of the processes; where there are more of them than cores, some have one together.
+        number: The number of processes; if there are more of them than cores, some share one.
 
     Returns:
         The cores of each, for `os.sched_setaffinity`.

@@ -182,7 +182,7 @@ def without_middle(text: str, *, longest: int = LONGEST_LINE) -> str:
     """Shorten the middle of long lines: a cell of a table may hold a book, and the remedy is at the end.
 
     Args:
-        text: The text of any lines.
+        text: A text of any number of lines.
         longest: characters that a line may have.
 
     Returns:

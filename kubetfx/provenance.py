@@ -151,7 +151,7 @@ def digest_of(document: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a document as JSON with sorted keys.
 
     Args:
-        document: The document of what JSON has.
+        document: A document of the types that JSON has.
     """
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 

@@ -40,7 +40,7 @@ def explain(text: str, *, url: str, bucket: str, store: str) -> StorageError | F
 
     Args:
         text: what Arrow's file system says, with the words of Amazon's or Google's client in it.
-        url: The url of the object or folder.
+        url: The URL of the object or folder.
         bucket: its bucket.
         store: name or address of the store.
 

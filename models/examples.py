@@ -154,7 +154,7 @@ def read_groups(
         columns: those to read, and their order; None: all. One that the files do not have is null in every row.
 
     Returns:
-        Each block, in their order.
+        The blocks, in the order of the groups.
     """
     return read_ahead([functools.partial(group.read, columns, footer=footer) for group, footer in groups])
 
@@ -184,7 +184,7 @@ def first_rows(files: Iterable[str], number: int, columns: Sequence[str] | None 
 
     Args:
         files: The files of the split.
-        number: The number of the rows; fewer where the split has fewer.
+        number: The maximum number of rows; there are fewer if the split has fewer.
         columns: those to read, and their order; None: all.
 
     Returns:

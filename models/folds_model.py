@@ -26,7 +26,7 @@ class FoldModel:
 
         Args:
             path: folder of the SavedModel.
-            number: The number of the fold, which is in the names of its features.
+            number: The number of the fold, which is part of its features' names.
 
         Raises:
             TrainingError: features cannot be asked for, or kubetfx did not export it.

@@ -210,8 +210,8 @@ class MemberOutputs(keras.layers.Layer):
     """An output layer for each member.
 
     Args:
-        num_outputs: The number of outputs of each.
-        keywords: Keras' of every layer.
+        num_outputs: The number of outputs of each member.
+        keywords: The arguments that every Keras layer takes.
     """
 
     def __init__(self, num_outputs: int, **keywords: Any) -> None:

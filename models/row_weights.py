@@ -37,8 +37,8 @@ def check_weights(blocks: Iterable[tuple[str, pa.RecordBatch]], *, column: str, 
 
     Args:
         blocks: of rows with both columns, in order, each with the name of its file.
-        column: The column of the weights.
-        label: The label of the label.
+        column: The name of the weights' column.
+        label: The name of the label's column.
 
     Raises:
         DataError: one is missing, no number, infinite or negative, or all are 0.

@@ -65,14 +65,14 @@ class TrainedTable(TrainedModel):
 
     def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None,
                      training: bool = True) -> Any:  # fmt: skip
-        """Return the compute loss of each member in training, of their mean in validation.
+        """Compute the loss: in training that of each member, in validation that of the members' mean.
 
         Args:
             x: features.
             y: (batch, ...) labels.
             y_pred: (batch, members, outputs).
             sample_weight: (batch,).
-            training: or validation.
+            training: Whether this is a training step rather than validation.
 
         Returns:
             The loss, a scalar.
@@ -87,7 +87,7 @@ class TrainedTable(TrainedModel):
         return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Return the compute metrics of the mean of the members.
+        """Compute the metrics of the members' mean.
 
         Args:
             x: features.

@@ -224,7 +224,7 @@ def _load_part(
     scratch: Path,
     team: Team,
 ) -> TrainingRows:
-    """Yield the rows that one process of several reads: every so many row groups; and a sample that all of them
+    """Load the rows that one of several processes reads, every `team.size`-th row group, and a sample that all of them
     read.
     """
     counts = np.array([group.num_rows(footer) for group, footer in groups])

@@ -1,7 +1,7 @@
 """Components that run once per item, in parallel: `fan_out` makes a copy for each, which any runner of TFX runs.
 
 The copies are nodes like all others: each has its own executions, cache entries and outputs. Their DSL context marks
-    them as a group, and the compiler for Kubeflow Pipelines makes one parallel loop of them
+them as a group, and the compiler for Kubeflow Pipelines makes one parallel loop of them
 (kubeflow/parallel_loops.py).
 """
 

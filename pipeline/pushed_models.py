@@ -19,7 +19,7 @@ def load_model(source: ConfigSource, *, version: int | None = None) -> Model:
     Args:
         source: a config, or what `load_config` takes: the model that it pushed; a push directory, also in a bucket; or
             the folder of one SavedModel.
-        version: The version of several. Default: the stable one, or the newest where none has a label.
+        version: The number of the version. Default: the stable one, or the newest if none has a label.
 
     Returns:
         The model. `predict` takes a pandas frame, an Arrow table, a list of dicts or the path of a file.

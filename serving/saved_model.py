@@ -149,10 +149,10 @@ class SavedModel:
             arrays: its inputs.
             output: name of the output.
             by: name of the input.
-            weights: The weights of the shape of the output.
+            weights: The weights, in the output's shape.
 
         Returns:
-            The gradient, of the shape of the input `by`.
+            The gradient, in the shape of the input `by`.
 
         Raises:
             ServingError: there is no such signature, or the graph failed.

@@ -50,7 +50,7 @@ class Splits:
         """Return the log-loss of a fitted model on the eval split, or its root mean squared error.
 
         Args:
-            model: The model of scikit-learn's interface.
+            model: A fitted model with scikit-learn's interface.
         """
         frame = self.frames["eval"]
         if not self.is_classifier:

@@ -1,9 +1,9 @@
 """Where a data-parallel node runs: in threads of this process, or on Beam.
 
 Beam describes a pipeline in Protocol Buffers, checks it, and passes it to workers row by row: this takes seconds per
-    node before the first row, with no gain on one machine. So on this machine the nodes process the blocks of their
-    data themselves. Beam is used if the config names another runner, or gives Beam arguments other than a number of
-    workers.
+node before the first row, with no gain on one machine. So on this machine the nodes process the blocks of their
+data themselves. Beam is used if the config names another runner, or gives Beam arguments other than a number of
+workers.
 """
 
 import argparse

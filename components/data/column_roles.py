@@ -15,7 +15,7 @@ def choose_role(column: ColumnProfile, *, num_rows: int, config: FeaturesConfig)
     """Return the role of a column that is not the label, and the reason in words.
 
     A type is asked only about cells that it accepts, and without the distinct values: SchemaGen has only those of the
-        label, and the check before a run must come to the same choice.
+    label, and the check before a run must come to the same choice.
 
     Args:
         column: what the scan of the table found.

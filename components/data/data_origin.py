@@ -21,7 +21,7 @@ def data_origin(
         path: `data.path`.
         files: The files of the table; None for a folder of images.
         rows: The number of rows by split.
-        fingerprint: The fingerprint of TFX.
+        fingerprint: The fingerprint of the files that TFX computed.
         store: The store of the workspace; None if there is none.
     """
     spans = files.spans if files else ()

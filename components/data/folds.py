@@ -112,7 +112,7 @@ def fold_splits(rule: FoldRule, number: int, keys: Keys) -> Array:
 
 
 def _cut(rule: FoldRule, keys: Keys, groups: Array | None, *, seed: int) -> list[tuple[Array, Array]]:
-    """Yield the training rows and the held-out rows of each fold."""
+    """Return the training rows and the held-out rows of each fold."""
     from sklearn import model_selection  # the import takes a second
 
     labels = codes(keys.label) if rule.folds.stratified else np.zeros(len(keys), np.int64)

@@ -69,7 +69,7 @@ class ImageFolderReader(ExampleReader):
         self._data = data
 
     def files(self) -> None:
-        """Return None: folders of classes are not a glob."""
+        """Return None: folders of classes are not a glob, so only the reader's own fingerprint counts."""
 
     def fingerprint(self) -> str:
         """Return a fingerprint of names, sizes, times and classes."""
@@ -153,7 +153,7 @@ def rows_of(images: Sequence[Image], metadata_types: Mapping[str, CellType], *, 
 
     Args:
         images: The images in the order of the rows.
-        metadata_types: The metadata types of the other columns of a list.
+        metadata_types: The types of a list's columns other than path and label, by name.
         label: The name of the label's column.
 
     Returns:
@@ -172,7 +172,7 @@ def profile_of(rows: pa.RecordBatch, metadata_types: Mapping[str, CellType], *, 
 
     Args:
         rows: The rows of `rows_of`.
-        metadata_types: The metadata types of the other columns of a list.
+        metadata_types: The types of a list's columns other than path and label, by name.
         label: The name of the label's column.
 
     Returns:

@@ -14,8 +14,8 @@ def assign_splits(classes: Mapping[str, Sequence[str]], fractions: Mapping[str, 
     """Return the split of every image content, by hash and stratified (docs/decisions/0010-images.md).
 
     The hash is a number from 0 to 1, and the fractions cut that range: an image keeps its split whatever other images
-        are added. Only if a class would deviate from its share by more than SLACK of its images, and by more than one
-        image, are its images assigned by count in the order of their hashes.
+    are added. Only if a class would deviate from its share by more than SLACK of its images, and by more than one
+    image, are its images assigned by count in the order of their hashes.
 
     Args:
         classes: hashes of the contents, in hexadecimal, by class. A content that is in several counts in the first.

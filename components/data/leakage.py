@@ -1,8 +1,8 @@
 """Finds columns that reveal the label, in a sample of the training rows: single columns, and sums of columns.
 
 Each column is judged only by its predictions for rows that were left out: a copy of the label, its logarithm, its
-    classes under other names, and row numbers of a table sorted by label are all found in this way. A column that
-    honestly predicts nine tenths is not a leak, so only near-perfect prediction counts.
+classes under other names, and row numbers of a table sorted by label are all found in this way. A column that
+honestly predicts nine tenths is not a leak, so only near-perfect prediction counts.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 MAX_ROWS = 20_000
-"""Largest rows of a sample."""
+"""Maximum number of rows in a sample."""
 MAX_CELLS = 2_000_000
 """Maximum number of cells in a sample: a table with many columns is judged by fewer rows."""
 MIN_ROWS = 50
@@ -76,7 +76,7 @@ def told_by_groups(labels: pa.Array, groups: np.ndarray, *, is_class: bool) -> f
     """Compute how similar the labels within groups of rows are.
 
     Args:
-        labels: The labels of some rows.
+        labels: (rows,) the labels.
         groups: (rows,) int64: the number of the group of each, from 0.
         is_class: Whether the label is a class rather than an amount.
 

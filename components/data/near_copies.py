@@ -2,9 +2,9 @@
 
 Two texts are near copies if they share MIN_SHARED of their shingles, runs of SHINGLE bytes, as the least values of hash
 functions estimate it: A. Broder, "On the resemblance and containment of documents", 1997. Texts that share one of the
-    bands of values are compared (J. Leskovec, A. Rajaraman, J. Ullman, "Mining of Massive Datasets", chapter 3), so
-    that the work grows with the number of texts, not with its square. The result is deterministic, and does not depend
-    on the order of the rows.
+bands of values are compared (J. Leskovec, A. Rajaraman, J. Ullman, "Mining of Massive Datasets", chapter 3), so
+that the work grows with the number of texts, not with its square. The result is deterministic, and does not depend
+on the order of the rows.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Finds rows that share all features: in different splits, or with different labels.
 
 Each row becomes a number, its key: equal features have equal keys, whatever the order of the rows. In a large table the
-    columns with the most values are read first, since rows that differ in these differ; all columns are read only if
-    keys repeat. If there are very many keys, every k-th is kept, with all of its rows.
+columns with the most values are read first, since rows that differ in these differ; all columns are read only if
+keys repeat. If there are very many keys, every k-th is kept, with all of its rows.
 """
 
 import hashlib

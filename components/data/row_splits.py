@@ -143,7 +143,7 @@ def times_of(cells: pa.Array, date_format: str | None) -> pa.Array:
 
     Args:
         cells: numbers, or dates.
-        date_format: The date format of dates; None: there are none.
+        date_format: The format of the cells if they are dates; None: they are numbers.
 
     Returns:
         Numbers; for dates, microseconds since 1970.

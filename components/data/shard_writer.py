@@ -25,7 +25,7 @@ def shard_name(number: int, num_shards: int) -> str:
 
     Args:
         number: The number of the shard, from 0.
-        num_shards: The number of shards of all.
+        num_shards: The number of all shards.
     """
     return f"data-{number:05d}-of-{num_shards:05d}{example_files.SUFFIX}"
 
@@ -42,7 +42,7 @@ class ShardWriter:
             split_folders: The folders by split.
             schema: The schema of the blocks that will be written.
             number: The number of the shard, from 0.
-            num_shards: The number of shards of all.
+            num_shards: The number of all shards.
             compression: a codec of Parquet, or "none".
         """
         name = shard_name(number, num_shards)

@@ -88,7 +88,7 @@ class SpanStore:
         partial.replace(place)
 
     def completed(self, places: Sequence[Path], make: Callable[[list[int]], Iterable[Any]]) -> Iterator[Any]:
-        """Return entries one by one, and first make and keep those that are not there.
+        """Yield entries one by one, after making and storing those that are missing.
 
         Args:
             places: of the entries.

@@ -1,6 +1,6 @@
 """The result of the table's scan, which ExampleGen stores in a file beside its examples. It is not a property of the
 artifact: Kubeflow Pipelines passes those to each task in one argument, and a table may have more columns than fit into
-    it.
+it.
 """
 
 import functools
@@ -64,7 +64,7 @@ def write(examples_folder: Path, profile: TableProfile, *, label: str) -> None:
     """Write the profile beside the examples. Only the label keeps its values.
 
     Args:
-        examples_folder: The examples folder of the artifact.
+        examples_folder: The folder of the examples artifact.
         profile: The profile of the table.
         label: name of its column.
     """
@@ -83,7 +83,7 @@ def read(examples_folder: Path) -> TableProfile:
     """Return the profile that kubetfx's ExampleGen wrote beside its examples.
 
     Args:
-        examples_folder: The examples folder of the artifact.
+        examples_folder: The folder of the examples artifact.
 
     Raises:
         FileNotFoundError: another ExampleGen wrote the examples.

@@ -1,7 +1,7 @@
 """Statistics of the texts in a column: scripts, words that training rows do not have, entropy, lengths; and which
 splits have texts in another language than the training rows, or in no language. No language is built in. A word is
 known if a training row has it or, for training rows, if another training row has it: so these show how many words are
-    unknown in any split of the same texts.
+unknown in any split of the same texts.
 """
 
 from collections.abc import Callable, Iterator, Sequence

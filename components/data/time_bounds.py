@@ -38,7 +38,7 @@ def time_bounds(
         read: Reads the column of a part.
         buckets: The cumulative numbers of hash buckets of the splits.
         column: The name of the column, for the error.
-        date_format: The date format of dates; None: there are none.
+        date_format: The format of the column's cells if they are dates; None: they are numbers.
         run: Executes the work on many parts.
 
     Returns:

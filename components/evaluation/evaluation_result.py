@@ -227,7 +227,7 @@ def format_metric(value: float) -> str:
     """Return a value with four significant digits, or as a whole number from a thousand on.
 
     Args:
-        value: The value of a metric; NaN means undefined. Returns: The text.
+        value: The value of a metric; NaN means undefined.
     """
     if not math.isfinite(value):
         return "not defined"

@@ -121,7 +121,7 @@ def change(pixels: Array, kind: str, strength: float, *, number: int, gradient: 
 
     Args:
         pixels: the images, (batch, height, width, 3) uint8.
-        kind: The kind of RobustnessConfig.
+        kind: A kind of change, as in RobustnessConfig.
         strength: The strength of the change.
         number: The number of the first image: noise differs from batch to batch.
         gradient: The gradient of the loss with respect to the pixels, for `fgsm`.

@@ -145,7 +145,7 @@ def certain_advantage(
         metric: A metric that needs only labels and predictions.
         first: Predictions of a model for the rows of the sample.
         second: Predictions of another model for the same rows.
-        values: The values of the metric on all rows, of either.
+        values: The values of the metric on all rows, of the first and of the second.
         total_rows: The number of all rows, including the sample.
         seed: The seed of the draws.
 

@@ -1,9 +1,9 @@
 """The push directory: TensorFlow Serving's model base path, a numbered folder for each pushed version.
 
 A version appears whole: version_store.py says how, on a disk and in a bucket. Its assets.extra/push.json says which
-    model it is: a place that SavedModel reserves for others and TensorFlow Serving leaves alone. A server serves the
-        newest version, so rolling back means hiding the newer versions from it: they are renamed, and can be restored.
-            A version that waits for approval has such a name from the beginning.
+model it is: a place that SavedModel reserves for others and TensorFlow Serving leaves alone. A server serves the
+newest version, so rolling back means hiding the newer versions from it: they are renamed, and can be restored.
+A version that waits for approval has such a name from the beginning.
 """
 
 import hashlib

@@ -270,7 +270,7 @@ def with_intervals(
         evaluation: as it was read.
         predictions: for a sample of the evaluation split.
         rows_by_slice: positions among them by name of the slice.
-        total_rows: The total rows of the evaluation split.
+        total_rows: The number of rows of the evaluation split.
         seed: The seed of the bootstrap.
     """
     from kubetfx.components.evaluation import intervals

@@ -33,7 +33,7 @@ def describe(
 
     Args:
         predictions: for its rows.
-        total_rows: The total rows of the evaluation split.
+        total_rows: The number of rows of the evaluation split.
         seed: by which points are drawn for a picture.
         confusion: (classes, classes) of all rows, as the Evaluator counted them; empty: that of the sample.
     """

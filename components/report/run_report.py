@@ -1,7 +1,7 @@
 """The report of a run in its workspace: runs/RUN_ID, from the facts of the node Report and the record of the run.
 
 A run that did not reach that node has a report too: its facts are collected from the existing artifacts. The facts are
-    kept beside the report, so that runs can be compared after their artifacts are gone.
+kept beside the report, so that runs can be compared after their artifacts are gone.
 """
 
 import contextlib

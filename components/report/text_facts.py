@@ -265,7 +265,7 @@ def _shortened(text: str) -> str:
 
 
 def _key_words(found: Texts, drawn: np.random.Generator) -> Iterator[ClassWords]:
-    """Return, for the largest classes, words that go with the prediction and whose absence changes it most."""
+    """Yield, for the largest classes, words that go with the prediction and whose absence changes it most."""
     rows_by_word = _rows_by_word(found.texts[:MAX_TEXTS])
     classes = found.predictions.classes
     counts = np.bincount(found.predictions.labels, minlength=len(classes)) if classes else np.zeros(0)

@@ -33,7 +33,7 @@ def read(model_folder: Path) -> Training | None:
     """Return the training of a model artifact; None where it has no history.
 
     Args:
-        model_folder: The model folder of the artifact.
+        model_folder: The folder of the model artifact.
     """
     path = model_folder / HISTORY
     if not path.is_file():

@@ -166,7 +166,7 @@ def _tags(run: TrackedRun) -> Iterator[tuple[str, str]]:
 
 
 def _metrics(run: TrackedRun, started: int) -> Iterator[dict[str, Any]]:
-    """Return the metrics of each epoch by its number, and of the evaluation."""
+    """Yield the metrics of each epoch with its number, and then those of the evaluation."""
     for training in _trainings(run.facts.training):
         kind = "" if training is run.facts.training else f"{training.kind}/"
         ends = [started + round(1e3 * sum(training.seconds[: epoch + 1])) for epoch in range(training.epochs)]

@@ -70,7 +70,7 @@ def without_secrets(url: str) -> str:
     """Return a URL without its password.
 
     Args:
-        url: The url of a database.
+        url: The URL of a database.
     """
     password = urlsplit(url).password
     return url.replace(f":{password}@", ":***@", 1) if password else url
@@ -83,7 +83,7 @@ class PatientStorage(RDBStorage):
         """Connect.
 
         Args:
-            url: The url of the database, with the driver and the password.
+            url: The URL of the database, with the driver and the password.
             tuning: says how long the server is waited for.
             options: The options of RDBStorage.
         """

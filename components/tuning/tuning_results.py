@@ -191,7 +191,7 @@ def write_hyperparameters(config: dict[str, Any], folder: Path) -> None:
     """Write the best settings as TFX's Tuner does.
 
     Args:
-        config: The config of KerasTuner's HyperParameters.
+        config: The settings as the config of a KerasTuner HyperParameters object.
         folder: The folder of the artifact, which holds nothing else.
     """
     write_text(folder / HYPERPARAMETERS, json.dumps(config))

@@ -195,7 +195,7 @@ class RunMetadata:
         """Return the state of an execution in ML Metadata's words.
 
         Args:
-            execution_id: The id of this run.
+            execution_id: The id of an execution of this run.
         """
         return str(mlmd.Execution.State.Name(self._execution(execution_id).last_known_state))
 
@@ -203,8 +203,8 @@ class RunMetadata:
         """Return whether the store holds the execution that an entry of the cache is about.
 
         Args:
-            execution_id: The id of the entry.
-            fingerprint: key of the entry.
+            execution_id: The id of the execution in the entry.
+            fingerprint: The key of the entry.
         """
         found = self._store.get_executions_by_id([execution_id])
         return any(e.custom_properties["cache_fingerprint"].string_value == fingerprint for e in found)

@@ -195,7 +195,7 @@ def label_of(name: str) -> str:
     """Return a metric's label: `auc_precision_recall` is `AUC (precision-recall)`.
 
     Args:
-        name: The name of any metric. The label of the user's own metric is made from its name.
+        name: The name of a metric. The label of a user's own metric is made from its name.
     """
     if name in CATALOGUE:
         return CATALOGUE[name].label

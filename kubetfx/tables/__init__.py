@@ -17,5 +17,5 @@
     memory.py          JSON, dicts, pandas and Arrow
 
 All readers of tables use this package: ExampleGen, predict, batch-predict, and lists of images. Callers decide what
-    columns are used for.
+columns are used for.
 """

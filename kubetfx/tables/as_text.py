@@ -15,7 +15,7 @@ def texts_of(cells: pa.Array) -> pa.StringArray:
     LIST_SEPARATOR between their values.
 
     Args:
-        cells: The cells of any type that has a text.
+        cells: Cells of any type that can be written as text.
     """
     if pa.types.is_string(cells.type):
         return cells

@@ -23,7 +23,7 @@ def fetch(url: str, *, shown: str | None = None) -> Path:
     """Fetch a file, into a folder of its own among the temporary files of this machine.
 
     Args:
-        url: The url of the file, with user and password or token if it needs them.
+        url: The URL of the file, with user and password or token if it needs them.
         shown: the URL as messages may have it; the folder goes by it. Default: without user, password and query.
 
     Returns:

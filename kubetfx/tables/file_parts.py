@@ -79,7 +79,7 @@ def pieces_of(file: TableFile, *, part_bytes: int) -> list[Piece]:
     """Divide a CSV file that can be cut.
 
     Args:
-        file: The file of any format.
+        file: A file of any format.
         part_bytes: of a piece.
 
     Returns:
@@ -162,7 +162,7 @@ def segments_of(file: TableFile, *, first_block: int, cut: Cut) -> Iterator[Segm
     the rows. How many they are does not change the blocks.
 
     Args:
-        file: The file of any format.
+        file: A file of any format.
         first_block: number of its first block.
         cut: how a file of row groups is cut.
 

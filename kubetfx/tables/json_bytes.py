@@ -19,7 +19,7 @@ def is_json(value: Any) -> bool:
     """Return whether a value of a JSON document is of the form that `to_json` makes.
 
     Args:
-        value: The value of any type; the base64 is not looked at.
+        value: A value of any type; whether the text in it is base64 is not checked.
     """
     return isinstance(value, dict) and list(value) == ["b64"]
 

@@ -34,8 +34,8 @@ def cells(value: str | None, num_rows: int) -> pa.StringArray:
     """Repeat a value for the rows of a file.
 
     Args:
-        value: The value of the folder.
-        num_rows: how often.
+        value: The value in the folder's name.
+        num_rows: The number of rows of the file.
 
     Returns:
         (num_rows,) string.

@@ -41,10 +41,10 @@ def understand(texts: pa.StringArray, date_format: str) -> Dates:
 
     Args:
         texts: the cells.
-        date_format: The date format of date_formats.py.
+        date_format: A format, as in date_formats.py.
 
     Returns:
-        The points in time, a cell each.
+        The points in time, one per cell.
     """
     coded = texts.dictionary_encode()
     times, is_date = _times(coded.dictionary, date_format)

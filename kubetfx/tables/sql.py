@@ -35,7 +35,7 @@ def read(*, query: str, url: str) -> Iterator[pa.RecordBatch]:
 
     Args:
         query: in the database's own SQL. Give it an ORDER BY, so that the same rows are the same table.
-        url: The url of the database, for example `postgresql://HOST/NAME` or `sqlite:///FILE`.
+        url: The URL of the database, for example `postgresql://HOST/NAME` or `sqlite:///FILE`.
 
     Yields:
         Batches of the columns that the query selects.

@@ -60,7 +60,7 @@ class Vocabulary(ColumnType):
         return _embedded(CATEGORICAL, spec.shape[0], size, model=model, features=features)
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]]:
-        """Return a dimension each."""
+        """Return one dimension of the feature for each column."""
         return {column.name: [(CATEGORICAL, index)] for index, column in enumerate(columns)}
 
 
@@ -96,7 +96,7 @@ class Hashed(ColumnType):
         return _embedded(HASHED, spec.shape[0], size, model=model, features=features)
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]]:
-        """Return a dimension each."""
+        """Return one dimension of the feature for each column."""
         return {column.name: [(HASHED, index)] for index, column in enumerate(columns)}
 
 

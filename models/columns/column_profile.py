@@ -85,10 +85,10 @@ class Texts:
         return Texts(self.num_words + other.num_words, lengths)
 
     def length_of(self, share: float) -> int | None:
-        """Return how many words and signs a cell has at most.
+        """Return how many words and signs a share of the cells have at most.
 
         Args:
-            share: The share of the cells, which the others may exceed.
+            share: The share of the cells; the others may have more.
 
         Returns:
             A multiple of LENGTH_STEP; None: more than MAX_LENGTH.

@@ -212,7 +212,7 @@ def integers_last(columns: Sequence[Column]) -> tuple[Column, ...]:
     """Return columns in the order that `preprocess` gets them in.
 
     Args:
-        columns: The columns of a type.
+        columns: The columns of one type.
     """
     return tuple(sorted(columns, key=lambda column: column.type == "int64"))
 

@@ -63,7 +63,7 @@ def stated_as(name: str, date_format: str) -> str:
 
     Args:
         name: The name of the column.
-        date_format: The date format of its dates.
+        date_format: The format of its dates.
     """
     return in_one_line({name: {"date": date_format}})
 

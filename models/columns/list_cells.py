@@ -20,7 +20,7 @@ of them as different cells: the same values are put together in many ways."""
 _IN_BRACKETS = r"(?s)^\s*(\[.*\]|\{.*\})\s*$"
 """Lists and objects of JSON, and of Python."""
 MAX_CHARACTERS = 40
-"""Largest characters of a value, where lists are found by looking."""
+"""Maximum number of characters in a value, where lists are found by looking."""
 
 
 class ListCells(Reading):

@@ -57,7 +57,7 @@ class RandomNoise(keras.layers.Layer):
     Args:
         deviation: its standard deviation at most, in the unit of the pixels.
         seed: The seed of the random numbers.
-        options: The options of any layer of Keras.
+        options: The options that every Keras layer takes.
     """
 
     def __init__(self, deviation: float, *, seed: int, **options: Any) -> None:
@@ -88,7 +88,7 @@ class RandomCutout(keras.layers.Layer):
     Args:
         share: its edge at most, as a share of the image's.
         seed: The seed of the random numbers.
-        options: The options of any layer of Keras.
+        options: The options that every Keras layer takes.
     """
 
     def __init__(self, share: float, *, seed: int, **options: Any) -> None:

@@ -168,7 +168,7 @@ def _pixels_in(head: tf.Tensor) -> list[Callable[[], tf.Tensor]]:
 
 
 def _gif_pixels(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
-    """Return the gif pixels of the screen or of the first frame, whichever has more: a frame may be larger than the
+    """Return the number of pixels of a GIF's screen or of its first frame, whichever is larger: a frame may exceed the
     screen. -1: there is no frame.
     """
     start = _gif_frame(tf.io.decode_raw(content, tf.uint8))

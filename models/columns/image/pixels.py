@@ -30,7 +30,7 @@ class Pixels:
     model: ModelConfig
     """Says the size, how pictures of other proportions are resized, and how they are changed in training."""
     max_pixels: int
-    """Largest pixels of a picture; a larger one is an error."""
+    """Maximum number of pixels in a picture; a larger one is an error."""
 
     @classmethod
     def of_facts(cls, facts: ModelFacts) -> "Pixels":
@@ -65,10 +65,10 @@ class Pixels:
         return {PIXELS: tf.cast(decoded, tf.float32)}
 
     def resized(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Take decoded pictures to the network's size.
+        """Resize decoded pictures to the network's size.
 
         Args:
-            images: The images of one size, (batch, height, width, 3) uint8.
+            images: Images that all have one size, (batch, height, width, 3) uint8.
 
         Returns:
             PIXELS, as `features`.

@@ -30,7 +30,7 @@ class WeightNames:
     beta: str = ".bias"
 
     def by_name(self, shape: Shape) -> Iterator[tuple[str, str]]:
-        """Return the name here and the name there of each weight but that of segments.
+        """Yield the name in kubetfx and the name in the published file of each weight except that of segments.
 
         Args:
             shape: of the transformer.
