@@ -23,7 +23,7 @@ from kubetfx.models.team import Team, numbers
 from kubetfx.models.training_rows import TrainingRows
 
 ROWS = "rows"
-"""Folder below the job's that has a folder per worker; and the name of a worker's in its working directory."""
+"""Folder in the job's folder, with a folder per worker; also the name of a worker's own in its working directory."""
 FILES = 16
 """Files of each worker: their order is drawn again in each epoch, and that of rows within a buffer."""
 BUFFER_ROWS = 100_000
@@ -45,9 +45,9 @@ class Staleness:
         """Count steps.
 
         Args:
-            steps: their number.
-            total: sum over them.
-            most: largest of them.
+            steps: The number of steps.
+            total: The sum of their staleness.
+            most: The maximum of their staleness.
         """
         self.steps, self.total, self.most = self.steps + steps, self.total + total, max(self.most, most)
 
@@ -107,8 +107,8 @@ class AsynchronousTeam(Team):
         """See Team: the chief evaluates by itself.
 
         Args:
-            step: The step of the validation.
-            data: a batch.
+            step: A function that does a step of validation.
+            data: A batch.
         """
         step(data)
 
@@ -118,7 +118,7 @@ class AsynchronousTeam(Team):
         Args:
             steps: a graph of several steps.
             batches: of each worker.
-            count: The count of the steps.
+            count: The number of steps.
 
         Returns:
             What one of the graphs returned.

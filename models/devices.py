@@ -1,4 +1,4 @@
-"""What a training computes with: the devices of this machine, and the numbers of its layers."""
+"""What a training computes with: the devices of this machine, and the precision of its layers."""
 
 import contextlib
 from collections.abc import Iterator

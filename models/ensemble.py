@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kubetfx.models.fitting import Work
 
 _SMALLEST = 1e-7
-"""Probability, as Keras' cross entropy has it."""
+"""Lower bound of a probability, as in Keras' cross entropy."""
 
 
 def fit_ensemble(
@@ -27,8 +27,8 @@ def fit_ensemble(
     """Fit networks of different seeds one after the other, and average what they say.
 
     Args:
-        work: what is fitted; its `model.num_networks` are fitted.
-        fit: fits one, with its checkpoint in a folder.
+        work: What is fitted; its `model.num_networks` says how many networks.
+        fit: Fits one, with its checkpoint in a folder.
         folder: The folder of the checkpoints; None: none are written.
         validation: batches of (features, label), and the weights where rows have any; and how many are in an epoch.
 

@@ -30,7 +30,7 @@ BLOCK_BYTES = 2**26
 T = TypeVar("T")
 
 _THREADS = min(os.cpu_count() or 1, 4)
-"""Row groups that are read at a time."""
+"""Number of row groups that are read at a time."""
 
 
 def block_rows(num_columns: int) -> int:
@@ -63,7 +63,7 @@ def files_in(*places: str | Path) -> list[str]:
 
 
 def count_rows(files: Iterable[str]) -> int:
-    """Return the number of rows of some files, as their footers say it.
+    """Return the number of rows of some files, according to their footers.
 
     Args:
         files: The files of examples.
@@ -72,7 +72,7 @@ def count_rows(files: Iterable[str]) -> int:
 
 
 def mean_row_bytes(files: Iterable[str]) -> float:
-    """Return the bytes of a row, uncompressed, as the footers say it.
+    """Return the mean number of bytes of a row, uncompressed, according to the files' footers.
 
     Args:
         files: The files of examples.
@@ -164,7 +164,7 @@ def read_ahead(reads: Iterable[Callable[[], T]], *, threads: int = _THREADS) -> 
 
     Args:
         reads: the functions.
-        threads: that call them.
+        threads: The number of threads that call them.
 
     Yields:
         What they return, in their order.

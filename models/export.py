@@ -145,7 +145,7 @@ def export_model(
 
 
 def _add_endpoint(archive: Any, name: str, function: Callable[[Any], Any], signature: Any) -> None:
-    """Traced here, and once: the archive would do it three times, which takes seconds where columns are many."""
+    """Add a signature, traced here once: the archive would trace it thrice, which takes seconds for many columns."""
     traced = tf.function(function, autograph=False)
     traced.get_concrete_function(signature)
     archive.add_endpoint(name, traced)
@@ -218,7 +218,7 @@ def _is_missing(value: float | str | bytes | list[str]) -> bool:
 
 
 def raw_inputs_of(facts: ModelFacts) -> RawInputs:
-    """Find out how columns are packed for the signature `transform_columns`.
+    """Find how columns are packed for the signature `transform_columns`.
 
     Args:
         facts: The facts of the model.

@@ -86,7 +86,7 @@ class Features:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Their names."""
+        """Names of the columns that the model looks at."""
         return tuple(self.columns)
 
     @property
@@ -96,7 +96,7 @@ class Features:
 
     @property
     def served_names(self) -> dict[str, str]:
-        """Name of each in the signature `serving_default`."""
+        """Name in the signature `serving_default` of each column that the model looks at."""
         own = {tag: known_types.type_of(tag) for tag in self.by_type}
         return {c.name: own[tag].served_name(c) for tag, columns in self.by_type.items() for c in columns}
 

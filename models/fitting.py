@@ -145,11 +145,11 @@ def fit_model(work: Work, train: Rows, validation: Rows, folder: Path | None, *,
     """Fit what `model.kind` says. With pictures, rows in files, or several workers, `auto` is a network.
 
     Args:
-        work: what is fitted; its `watch` is not told of what `auto` does.
+        work: What is fitted. Its `watch` is not called if `auto` fits trees as well as a network.
         train: rows of training.
         validation: rows by which training stops.
         folder: The folder of the checkpoint; None: none is written.
-        load_seconds: that the rows took.
+        load_seconds: The seconds that loading the rows took.
 
     Returns:
         The best model, by the validation rows.
@@ -176,7 +176,7 @@ def fit_model(work: Work, train: Rows, validation: Rows, folder: Path | None, *,
 def _fit_trees(
     work: Work, train: TrainingRows, validation: TrainingRows, folder: Path | None, *, load_seconds: float
 ) -> Fitted:
-    """Trees, and for `auto` a network beside them, whose epochs are not rounds."""
+    """Fit trees, and for `auto` also a network. Then nothing is watched, since its epochs are not rounds."""
     if work.model.kind == "auto":
         work = replace(work, watch=None)
     trees = fit_trees(
@@ -196,7 +196,7 @@ def _fit_trees(
 
 
 def _fit_network(work: Work, train: Rows, validation: Rows, folder: Path | None, *, load_seconds: float) -> Fitted:
-    """Return a network, or the mean of several."""
+    """Fit a network, or several whose mean is the model."""
 
     def fit_one(own: Work, place: Path | None) -> Fitted:
         with own.team.strategy.scope():
@@ -294,7 +294,7 @@ def load(work: Work) -> tuple[Rows, Rows]:
 
 
 def _build(work: Work, train: Rows) -> keras.Model:
-    """Return the network of the config with its head, fitted to the training rows as far as that is not learned."""
+    """Return the untrained network of the config with its head; what is computed from the training rows is set."""
     module = importlib.import_module(work.model.module or DEFAULT_MODULE)
     classes = work.features.classes
     model = work.model.model_copy(update={"members": 1}) if work.pixels else work.model
@@ -402,7 +402,7 @@ def _train_phase(
 
 
 def validation_batch(work: Work) -> int:
-    """Return the rows of a batch of validation.
+    """Return the number of rows per batch of validation.
 
     Args:
         work: what is fitted.
@@ -411,7 +411,7 @@ def validation_batch(work: Work) -> int:
 
 
 class Watched(keras.callbacks.Callback):
-    """Tells the watch of a work of each epoch.
+    """Calls the watch of a `Work` after each epoch.
 
     Args:
         work: whose watch is called.
@@ -425,7 +425,7 @@ class Watched(keras.callbacks.Callback):
         self._epochs = 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """The weights are those that would be kept."""
+        """Call the watch, while the weights are those that would be kept."""
         self._epochs += 1
         if self._work.watch is not None:
             self._work.watch(self._epochs, self._predict)
@@ -437,7 +437,7 @@ def predicted(model: keras.Model, rows: Rows, batch_size: int) -> np.ndarray:
     Args:
         model: from features to probabilities (batch, classes), or values (batch, 1).
         rows: to predict.
-        batch_size: of those that are predicted at once.
+        batch_size: The number of rows that are predicted at once.
     """
     batches, steps = rows.validation_batches(batch_size)
     return np.concatenate([model.predict_on_batch(batch[0]) for batch in batches.take(steps)])

@@ -64,10 +64,10 @@ class JointPreprocessing(tf.Module):
     """From the raw columns, packed, to the features of every fold, and the label: as models/preprocessing.py's."""
 
     def __init__(self, members: Sequence[FoldModel], raw_spec: Mapping[str, Any]) -> None:
-        """Take the preprocessing of each.
+        """Take the preprocessing of each fold's model.
 
         Args:
-            members: The members of the folds.
+            members: The models of the folds.
             raw_spec: how each column is read.
         """
         super().__init__()
@@ -116,13 +116,13 @@ class _Network(keras.layers.Layer):
 
 
 def mean_model(members: Sequence[FoldModel]) -> keras.Model:
-    """Return what says the mean of what the folds' networks say.
+    """Return a model whose answers are the mean of those of the folds' networks.
 
     Args:
-        members: The members of the folds.
+        members: The models of the folds.
 
     Returns:
-        From the features of all folds, by joint name, to probabilities (batch, classes), or values (batch, 1).
+        A model from the features of all folds, by joint name, to probabilities (batch, classes), or values (batch, 1).
     """
     specs = {name: spec for member in members for name, spec in member.specs.items()}
     inputs = {name: keras.Input(spec.shape[1:], dtype=spec.dtype, name=name) for name, spec in specs.items()}

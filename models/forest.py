@@ -20,12 +20,12 @@ BLOCK = 1024
 WALKED_ROWS = 4
 """Up to this many rows go from node to node, one after the other: that takes less than tests and nodes of 32 rows."""
 STEPS = 4
-"""Nodes on the way of a row that one turn of a loop leads along."""
+"""Number of nodes that a row passes per iteration of the loop."""
 BLOCK_WORDS = 2**22
-"""Words that nodes have for a block, at most."""
+"""Maximum number of words for the nodes of a block."""
 LOWEST = np.finfo(np.float32).min
 ZERO = np.float32(1e-35)
-"""What is not larger is 0 to LightGBM."""
+"""LightGBM takes a number whose absolute value is not larger for 0."""
 
 _SPREAD = np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, bitorder="little").view(np.int64)[:, 0]
 """(256,) the bits of a byte, one in each byte of an int64."""
@@ -40,9 +40,9 @@ class Forest(keras.layers.Layer):
         """Keep the tables as weights that do not learn.
 
         Args:
-            tables: of the ensemble, whose trees are of each output in turn.
-            num_outputs: sums of a row.
-            options: The options of a Keras layer.
+            tables: The tables of the ensemble, whose trees belong to each output in turn.
+            num_outputs: The number of sums per row.
+            options: The options that every Keras layer takes.
         """
         super().__init__(trainable=False, dtype="float32", **options)
         self._planes, self._num_trees, self._num_outputs = tables.planes, tables.num_trees, num_outputs
@@ -117,7 +117,7 @@ class Forest(keras.layers.Layer):
         return tf.searchsorted(_tensor(self._cuts), values)
 
     def _walk(self, row: tf.Tensor) -> tf.Tensor:
-        """Sums of one row, (1, features), which goes from node to node."""
+        """Return the sums of one row, (1, features), which goes from node to node."""
         columns, first_bits, passes = map(_tensor, self._tests)
         positions = first_bits + tf.gather(self._bins(row)[:, 0], columns)
         words = tf.bitwise.right_shift(tf.gather(passes, positions // BITS), positions % BITS)

@@ -23,7 +23,7 @@ class Tree:
     """A tree as LightGBM writes it: a child below 0 is the leaf `~child`."""
 
     features: Ints
-    """(nodes,)"""
+    """(nodes,) the feature that each node tests."""
     thresholds: np.ndarray
     """(nodes,) float64; of a category the index of its set."""
     decisions: Ints
@@ -54,9 +54,9 @@ class ForestTables:
     run_test: Ints
     """(runs,) the test that each is of, in ascending order."""
     test_column: Ints
-    """(tests,) the column that each looks at,"""
+    """(tests,) the column that each test looks at."""
     test_bit: Ints
-    """(tests,) and where its bits begin in `passes`, one for each bin of the column."""
+    """(tests,) where the bits of each test begin in `passes`, one for each bin of its column."""
     passes: Ints
     """(words,) whether a bin passes a test, in 32 bits each, the lowest first; none where they are very many."""
     level_bounds: Ints
@@ -65,16 +65,16 @@ class ForestTables:
     """(inner nodes,) position in its level, where a level has the two children of each node above: who passes its test,
     and who does not."""
     node_test: Ints
-    """(inner nodes,)"""
+    """(inner nodes,) the test of each node."""
     roots: Ints
     """(trees,) where each tree begins: the number of an inner node, or the number of inner nodes and the position of a
-    leaf in `values`,"""
+    leaf in `values`."""
     children: Ints
-    """(2, inner nodes) and where rows go on from a node: those that pass its test, and the others."""
+    """(2, inner nodes) where rows go from each node: those that pass its test, and the others."""
     bit_row: Ints
-    """(bits,) leaves whose number has a bit set, by position in all levels,"""
+    """(bits,) for each set bit of a leaf's number, the position of the leaf in all levels."""
     bit_plane: Ints
-    """(bits,) and of which plane: number of the tree * planes + number of the bit. In ascending order."""
+    """(bits,) the plane of each such bit: number of the tree * planes + number of the bit. In ascending order."""
     planes: int
     """Bits of a leaf's number."""
     values: np.ndarray
@@ -89,7 +89,7 @@ def read_trees(text: str) -> list[Tree]:
         text: The text of LightGBM's `Booster.model_to_string`.
 
     Returns:
-        In the order of the boosting; of several classes one for each, in turn.
+        The trees in the order of boosting; with several classes, one tree for each class in turn.
     """
     blocks = text.split("\nend of trees", maxsplit=1)[0].split("\nTree=")[1:]
     return [_read_tree(dict(line.split("=", 1) for line in block.splitlines()[1:] if "=" in line)) for block in blocks]

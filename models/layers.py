@@ -21,17 +21,17 @@ class FittedLayer(keras.layers.Layer):
 
     Args:
         feature: name of the feature that it takes.
-        keywords: Keras' of every layer.
+        keywords: The arguments that every Keras layer takes.
     """
 
     def __init__(self, feature: str, **keywords: Any) -> None:
         super().__init__(**keywords)
         self.feature = feature
         self.learning_rates: dict[str, float] = {}
-        """Initial ones of weights that do not have that of the training, by their path."""
+        """Initial learning rates of weights that do not have that of the training, by their path."""
 
     def fit_to(self, values: np.ndarray) -> None:
-        """Find out the weights.
+        """Compute the weights.
 
         Args:
             values: The values of the feature, (rows, ...).
@@ -43,8 +43,8 @@ def fit_layers(network: keras.Model, rows: Mapping[str, np.ndarray]) -> None:
     """Fit all layers of a network that are fitted to training rows.
 
     Args:
-        network: whose layers.
-        rows: features by name, (rows, ...).
+        network: The network.
+        rows: The features of the training rows by name, each (rows, ...).
     """
     for layer in network.layers:
         if isinstance(layer, FittedLayer):
@@ -63,11 +63,11 @@ class BinnedNumbers(FittedLayer):
     the first hidden layer can bend the effect of a number at each quantile.
 
     Args:
-        feature: (batch, columns + flags).
-        num_columns: The number of columns of the scores.
+        feature: The name of the feature, (batch, columns + flags).
+        num_columns: The number of columns that have a score.
         num_bins: The number of bins of each column.
         flagged: columns that have a flag, in the order of the flags.
-        keywords: Keras' of every layer.
+        keywords: The arguments that every Keras layer takes.
     """
 
     def __init__(self, feature: str, *, num_columns: int, num_bins: int, flagged: Sequence[int], **keywords: Any):
@@ -112,7 +112,7 @@ class BinnedNumbers(FittedLayer):
 
 
 def _edges(values: np.ndarray, num_bins: int) -> np.ndarray:
-    """Edges of at most so many bins, rising; one or none where the column has no two values."""
+    """Return the edges of at most `num_bins` bins, ascending; a single edge for a column with one distinct value."""
     distinct = np.unique(values)
     if len(distinct) <= num_bins + 1:
         return distinct
@@ -124,11 +124,11 @@ class CategoryEmbedding(FittedLayer):
     """A vector for each category. Those of too few training rows have one in common: theirs would be learned by heart.
 
     Args:
-        feature: (batch, columns) indices.
-        size: categories of all columns.
-        dimensions: The dimensions of a vector.
-        min_rows: training rows that a category needs for a vector of its own.
-        keywords: Keras' of every layer.
+        feature: The name of the feature, (batch, columns) indices.
+        size: The number of categories of all columns.
+        dimensions: The number of dimensions of a vector.
+        min_rows: The number of training rows that a category needs for a vector of its own.
+        keywords: The arguments that every Keras layer takes.
     """
 
     def __init__(self, feature: str, *, size: int, dimensions: int, min_rows: int, **keywords: Any) -> None:
@@ -174,8 +174,8 @@ class Members(keras.layers.Layer):
     """What each member of an ensemble sees: the inputs, with signs of its own that it learns to scale.
 
     Args:
-        number: The number of the members.
-        keywords: Keras' of every layer.
+        number: The number of members.
+        keywords: The arguments that every Keras layer takes.
     """
 
     def __init__(self, number: int, **keywords: Any) -> None:

@@ -18,17 +18,17 @@ GAIN = 0.001
 """Share by which an average has to lower the better one's loss: it takes the time of both."""
 _BATCH = 4_096
 _SMALLEST = 1e-7
-"""Probability, as Keras' cross entropy has it."""
+"""Lower bound of a probability, as in Keras' cross entropy."""
 
 
 def choose(network: Fitted, trees: Fitted, validation: TrainingRows, *, is_classifier: bool) -> Fitted:
     """Take the better of two models, or their average.
 
     Args:
-        network: which was trained,
-        trees: on the same rows.
-        validation: rows of neither, in memory.
-        is_classifier: or a regression.
+        network: The trained network.
+        trees: The trees, trained on the same rows.
+        validation: Rows that neither was trained on, in memory.
+        is_classifier: Whether the label is a class rather than a number.
 
     Returns:
         Its history is that of the better one, with the other's as `beside`, and `choice` says what was taken.

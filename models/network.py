@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from kubetfx.models.columns.image.pixels import Pixels
 
 CELLS_OF_MEMBERS = 4_000_000
-"""Cells of the training rows at most, times the members that each is computed for."""
+"""Maximum number of cells of the training rows, times the number of members."""
 CELLS_OF_BINS = 16_000_000
-"""Cells of the training rows at most, times the bins of each."""
+"""Maximum number of cells of the training rows, times the number of bins of a column."""
 
 
 def preprocessing_fn(inputs: Mapping[str, tf.Tensor], custom_config: Mapping[str, Any]) -> dict[str, tf.Tensor]:
@@ -67,15 +67,15 @@ def feature_positions(features: Features) -> dict[str, list[tuple[str, int]]] | 
 
 
 def beside_transform(features: Features, *, model: ModelConfig, max_pixels: int) -> "Pixels | None":
-    """Return what becomes of columns beside TensorFlow Transform.
+    """Return how columns that TensorFlow Transform has no part in become features.
 
     Args:
         features: the columns.
         model: the section `model`.
-        max_pixels: of a picture.
+        max_pixels: The maximum number of pixels of a picture.
 
     Returns:
-        None: preprocessing makes the features of all columns.
+        The pixels of the column of images; None if preprocessing makes the features of all columns.
     """
     types = {known_types.type_of(tag): columns for tag, columns in features.by_type.items()}
     found = (own.beside_transform(columns, model=model, max_pixels=max_pixels) for own, columns in types.items())
@@ -101,7 +101,7 @@ def build_model(
 
 
 def encode(transform_output: tft.TFTransformOutput, *, model: ModelConfig, features: FeaturesConfig) -> list[Encoding]:
-    """Return what each column type that there are columns of makes of its features.
+    """Return the encoding of each column type that has columns.
 
     Args:
         transform_output: says which features there are, their shapes and vocabularies.
@@ -149,8 +149,8 @@ def with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) 
 
     Args:
         network: The network of `build_model`.
-        labels: The labels of the training rows: a value's mean and deviation are theirs.
-        is_classifier: or a regression.
+        labels: The labels of the training rows, whose mean and deviation scale the values of a regression.
+        is_classifier: Whether the label is a class rather than a number.
 
     Returns:
         A model that shares its layers.
@@ -168,12 +168,12 @@ def with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) 
 
 
 def sized(model: ModelConfig, rows: Mapping[str, np.ndarray], *, num_rows: int) -> ModelConfig:
-    """Return the config with as many members, where it does not say, and bins as the table's size lets be fast.
+    """Return the config with as many bins as are fast for the table's size; and members, if it does not say how many.
 
     Args:
         model: the section `model`.
         rows: features by name, (rows, ...).
-        num_rows: The number of rows of training.
+        num_rows: The number of training rows.
     """
     num_cells = num_rows * sum(math.prod(values.shape[1:]) for values in rows.values())
     members = next((number for number in (8, 4, 2) if num_cells * number <= CELLS_OF_MEMBERS), 1)

@@ -30,13 +30,13 @@ def compile_model(
     Args:
         model: from features to probabilities (batch, classes), or to values (batch, 1).
         training: the section of the config.
-        labels: (rows,) of training.
+        labels: (rows,) the labels of the training rows.
         num_steps: The number of steps of all epochs.
-        is_classifier: or a regression.
+        is_classifier: Whether the label is a class rather than a number.
         has_one_hot_labels: whether labels come as probabilities (batch, classes), as those of images do.
 
     Raises:
-        ConfigError: the loss of the config is not a function.
+        ConfigError: the loss of the config cannot be imported, or is not a function.
     """
     metric: keras.metrics.Metric
     if not is_classifier:

@@ -11,7 +11,7 @@ def parse_examples(examples: tf.Tensor, spec: Mapping[str, Any]) -> dict[str, An
 
     Args:
         examples: serialized, (batch,) string.
-        spec: by column.
+        spec: The feature spec by column.
 
     Returns:
         Tensors by column.

@@ -153,7 +153,7 @@ class RawInputs:
 
 
 def _rounded(cells: tf.Tensor) -> tf.Tensor:
-    """Whole numbers that came as float64."""
+    """Return whole numbers that came as float64 as int64, MISSING_INTEGER where they are NaN or infinite."""
     is_known = tf.math.is_finite(cells)
     return tf.where(is_known, tf.cast(tf.round(cells), tf.int64), tf.constant(MISSING_INTEGER, tf.int64))
 

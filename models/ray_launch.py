@@ -146,7 +146,7 @@ def _connected(ray: Any, config: RayConfig) -> Iterator[None]:
 
 
 def _check_listens(address: str) -> None:
-    """Ray itself tries for minutes.
+    """Check whether somebody listens, since Ray itself tries for minutes.
 
     Raises:
         ConnectionError: nobody listens there.

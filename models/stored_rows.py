@@ -70,7 +70,7 @@ class StoredRows:
 
     @property
     def row_bytes(self) -> int:
-        """What a row takes."""
+        """Bytes that a row takes."""
         return sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for dtype, shape in self._kinds.values())
 
     def append(self, block: Arrays) -> None:
@@ -104,8 +104,8 @@ class StoredRows:
             seed: The seed of the orders, together with the number of the epoch. None: in the order in which they were
                 written.
             first_step: batches of the first epoch that are left out.
-            rows_of_epoch: of fewer, the last ones are left out; where there are not so many, the first ones come again.
-                None: all, once.
+            rows_of_epoch: The number of rows per epoch. If it is less than that of all rows, the last ones are left
+                out; if it is more, the first ones come again. None: all rows, once.
 
         Returns:
             Arrays by name, each (rows of the batch, ...).
@@ -152,7 +152,7 @@ class StoredRows:
         return read_ahead(reads, threads=1)
 
     def _read(self, starts: np.ndarray, order: np.ndarray | None, skipped: int) -> Arrays:
-        """Return the rows of some blocks in an order, without the first of them."""
+        """Return the rows of some blocks in an order, without the first `skipped` rows."""
         return {
             name: (rows if order is None else rows[order])[skipped:]
             for name in self._kinds
@@ -179,7 +179,7 @@ class StoredRows:
 
 
 def _at_most(windows: Iterable[Arrays], num_rows: int) -> Iterator[Arrays]:
-    """Yield the first rows."""
+    """Yield the first `num_rows` rows."""
     for window in windows:
         if num_rows <= 0:
             return

@@ -32,7 +32,7 @@ class RoundedNetwork(keras.layers.Layer):
     Args:
         network: trained; its own weights are not part of this layer.
         kind: `float16` or `int8`.
-        keywords: Keras' of every layer.
+        keywords: The arguments that every Keras layer takes.
     """
 
     def __init__(self, network: keras.Model, *, kind: str, **keywords: Any) -> None:
@@ -43,7 +43,7 @@ class RoundedNetwork(keras.layers.Layer):
 
     @property
     def stored_bytes(self) -> int:
-        """What its weights take."""
+        """Bytes that its weights take."""
         return sum(bytes_of(variable) for variable in self.variables)
 
     def _store(self, variable: Any, kind: str, number: int) -> Sequence[Any]:
@@ -75,7 +75,7 @@ class RoundedNetwork(keras.layers.Layer):
             inputs: features by name.
 
         Returns:
-            Tensors of the shape of the network's.
+            Symbolic tensors in the shapes of the network's outputs.
         """
         return keras.KerasTensor(self._output_shape, dtype="float32")
 
@@ -103,10 +103,10 @@ def _widened(variable: Any, stored: Sequence[Any]) -> Any:
 
 
 def bytes_of(variable: Any) -> int:
-    """Return what a variable takes.
+    """Return the bytes that a variable takes.
 
     Args:
-        variable: of Keras.
+        variable: A Keras variable.
     """
     return int(np.prod(variable.shape, dtype=np.int64)) * tf.as_dtype(variable.dtype).size
 
@@ -165,7 +165,7 @@ def has_trees(model: keras.Model) -> bool:
     """Return whether a model has trees.
 
     Args:
-        model: it, or the average of several, which are layers of it.
+        model: A model, or an average of several, which are its layers.
     """
     return any(
         isinstance(layer, Forest) or (isinstance(layer, keras.Model) and has_trees(layer)) for layer in model.layers

@@ -1,7 +1,7 @@
 """How a network for tables is trained: an epoch is one graph, the members of an ensemble learn each for itself, and the
 weights that are validated and kept are averages over the last steps.
 
-The training itself is models/training.py's.
+The loop is in models/training_loop.py.
 """
 
 from typing import Any
@@ -53,11 +53,11 @@ class TrainedTable(TrainedModel):
         return len(self.output.shape) == 3
 
     def compile(self, *arguments: Any, **keywords: Any) -> None:
-        """Begin the averages, besides what Keras does.
+        """Compile as Keras does, and begin the averages.
 
         Args:
-            arguments: Keras'.
-            keywords: Keras'.
+            arguments: Those of Keras' `compile`.
+            keywords: Those of Keras' `compile`.
         """
         super().compile(*arguments, **keywords)
         self._averages = [tf.Variable(variable.value) for variable in self.trainable_variables]
@@ -116,13 +116,13 @@ class TrainedTable(TrainedModel):
         return [*super().changing_variables, *self._averages, self._num_steps]
 
     def swap(self, weights: list[np.ndarray] | None = None) -> list[np.ndarray]:
-        """Put the averages instead of the weights, or others.
+        """Replace the weights by their averages, or by other weights.
 
         Args:
-            weights: None: the averages.
+            weights: The weights to put in; None: the averages.
 
         Returns:
-            The weights before.
+            The weights from before.
         """
         before = [variable.numpy() for variable in self.trainable_variables]
         for variable, other in zip(self.trainable_variables, weights or self._averages, strict=True):
@@ -139,11 +139,11 @@ class AveragedWeights(keras.callbacks.Callback):
         """Weights from before a validation, until the next epoch begins."""
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """The steps of the epoch are over, and its validation begins."""
+        """Replace the weights by the averages: the steps of the epoch are over, and its validation begins."""
         self.weights = self.model.swap()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Take the weights of before the validation."""
+        """Put the weights from before the validation back."""
         if self.weights:
             self.model.swap(self.weights)
             self.weights = []

@@ -26,10 +26,10 @@ class Share:
     """All of them."""
 
     def divisible(self, batch_size: int, num_rows: int) -> int:
-        """Return a size of batches of which the last one, too, has a row for each replica.
+        """Return a batch size with which the last batch, too, has a row for each replica.
 
         Args:
-            batch_size: at least.
+            batch_size: The smallest size to return.
             num_rows: The number of rows of all batches.
         """
         while 0 < num_rows % batch_size < min(self.replicas, num_rows):
@@ -158,7 +158,7 @@ class Team:
         Args:
             steps: a graph of several steps, which takes batches and the number of steps.
             batches: of `iterate`.
-            count: The count of the steps.
+            count: The number of steps.
 
         Returns:
             Keras' metrics of the epoch so far.
@@ -180,7 +180,7 @@ class Team:
 
     @functools.cached_property
     def _sum(self) -> Any:
-        """Over the replicas of all processes, in a graph that is made once."""
+        """Function that sums a value over the replicas of all processes, as a graph that is made once."""
 
         @tf.function
         def total(value: tf.Tensor) -> Any:

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 LOWEST, HIGHEST = 0.05, 20.0
-"""Name of the temperature."""
+"""Bounds of the temperature."""
 DOUBT = float(np.log(2))
 """Deviation of the logarithm of the temperature before any row is seen: half or twice is as far as one would guess."""
 SMALLEST = float(np.finfo(np.float32).tiny)
-"""Probability whose logarithm is taken."""
+"""Lower bound of a probability whose logarithm is taken."""
 
 Array = np.ndarray[Any, Any]
 
@@ -50,7 +50,7 @@ def uncalibrated(probabilities: Array, temperature: float) -> Array:
 
     Args:
         probabilities: (rows, classes), calibrated.
-        temperature: by which.
+        temperature: That of the model.
     """
     logits = _logits(probabilities) * temperature
     found: Array = np.exp(logits - _log_sums(logits)[:, np.newaxis])

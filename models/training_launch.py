@@ -214,7 +214,7 @@ def keep_going(team: Callable[[int], Death | None], *, restarts: int, tries: int
         tries: how often `team` is called, where what it calls starts teams again by itself. Default: restarts + 1.
 
     Raises:
-        TrainingError: a process died each time.
+        TrainingError: a process died in every try.
     """
     tries = restarts + 1 if tries is None else tries
     for number in range(tries):

@@ -24,11 +24,11 @@ class TrainedModel(keras.Model):
     """Who trains it."""
 
     def compile(self, *arguments: Any, **keywords: Any) -> None:
-        """Make the calls of several steps again, besides what Keras does.
+        """Compile as Keras does, and make the calls of several steps again.
 
         Args:
-            arguments: Keras'.
-            keywords: Keras'.
+            arguments: Those of Keras' `compile`.
+            keywords: Those of Keras' `compile`.
         """
         super().compile(*arguments, **keywords)
         run = self.team.strategy.run
@@ -71,7 +71,7 @@ class TrainedModel(keras.Model):
 
         Args:
             batches: features, label, and weight.
-            count: The count of the steps.
+            count: The number of steps.
 
         Returns:
             Keras' metrics of the epoch so far.
@@ -84,7 +84,7 @@ class TrainedModel(keras.Model):
 
         Args:
             batches: features, label, and weight.
-            count: The count of the steps.
+            count: The number of steps.
 
         Returns:
             Keras' metrics so far; nothing where several processes have to be asked for them.
@@ -134,7 +134,7 @@ def fit(
         validation: batches of the validation split, repeatedly, and how many of them are one round.
         epochs: their numbers, counted from 0.
         steps: per epoch.
-        callbacks: Keras', which are called as `fit` of Keras does.
+        callbacks: Keras callbacks, which are called as Keras' `fit` calls them.
         first_step: steps of the first epoch that were done before.
     """
     calls = keras.callbacks.CallbackList(

@@ -47,7 +47,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         }
         self._started = 0.0
         self.epochs_before = 0
-        """State of a training that was killed and resumes here."""
+        """Number of epochs before those of this training: of earlier phases, or from before it was killed."""
         self.learning_rates: list[float] = []
         self.train_seconds: list[float] = []
         """Seconds of the training steps of each epoch, without the validation."""
@@ -58,7 +58,7 @@ class TrainingRecorder(keras.callbacks.Callback):
         self._started = time.perf_counter()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """The steps of the epoch are over, and its validation begins."""
+        """Note the time, as the steps of the epoch are over and its validation begins."""
         self._note_time()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -27,7 +27,7 @@ AHEAD = 8
 """Batches that are fetched while others are learned from. tf.data's own choice grows without need, to hundreds of
 megabytes of wide rows."""
 SAMPLE_GROUPS = 16
-"""Row groups that they are of, where each of several processes has a part of the rows."""
+"""Number of row groups from which layers are fitted if each of several processes has a part of the rows."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TrainingRows:
     digest: str = ""
     """Digest of all that is trained on."""
     team: Team = field(default_factory=Team)
-    """Whose rows in files are a part of the split each, if they are several."""
+    """The processes that train. If they are several, each has a part of the split's rows in files."""
     lengths: np.ndarray | None = None
     """(rows,) tokens of each row in memory that is padded to the longest of its batch: batches are of about one length.
     None: any rows are a batch."""
@@ -125,10 +125,10 @@ class TrainingRows:
         return self.batches(batch_size, seed=seed, epochs=epochs, first_step=first_step)
 
     def num_steps(self, batch_size: int) -> int:
-        """Return the steps of an epoch of the team.
+        """Return the number of steps that the team does per epoch.
 
         Args:
-            batch_size: rows of a batch of the team.
+            batch_size: The number of rows per batch of the whole team.
         """
         if self.stored is not None and self.team.size > 1:
             return math.ceil(self.num_rows / (max(batch_size // self.team.size, 1) * self.team.size))

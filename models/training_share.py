@@ -80,7 +80,7 @@ def shared_folder(fn_args: "FnArgs", directory: str, name: str, *, remedy: str) 
     Args:
         fn_args: The `fn_args` of TFX's Trainer.
         directory: `training.distribution.directory`.
-        name: The name of the folder in it.
+        name: The name of the new folder in it.
         remedy: what to do where it cannot be written, a sentence.
 
     Yields:

@@ -23,12 +23,12 @@ class SplitColumns(keras.layers.Layer):
     """
 
     def __init__(self, features: Features, spec: Spec, **options: Any) -> None:
-        """Look which columns there are.
+        """Find the columns.
 
         Args:
             features: the columns of the table.
-            spec: The spec of what Transform makes of them.
-            options: The options of a Keras layer.
+            spec: The shapes and types of the features that Transform makes of them.
+            options: The options that every Keras layer takes.
         """
         super().__init__(trainable=False, dtype="float32", **options)
         self._features = features

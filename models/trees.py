@@ -63,7 +63,7 @@ def fit_trees(
         config: the section `model.trees`.
         training: the section `training`: its weights of classes and its seed.
         log_folder: where TensorBoard's event files go.
-        watch: told of each round, as models/fitting.py has it.
+        watch: Is called after each round, as `Watch` in models/fitting.py describes.
 
     Returns:
         The model of the best round.

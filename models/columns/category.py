@@ -36,7 +36,7 @@ class Vocabulary(ColumnType):
     embedded_vocabularies = (EmbeddedVocabulary(CATEGORICAL, f"{CATEGORICAL}_embedding/vectors", first_row=0),)
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
-        """By the number of distinct values."""
+        """Choose by the number of distinct values."""
         return _choose(column, num_rows=num_rows, config=config) if _fits(column, config) else None
 
     def preprocess(
@@ -72,7 +72,7 @@ class Hashed(ColumnType):
     cells = frozenset({"int64", "string"})
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
-        """By the number of distinct values."""
+        """Choose by the number of distinct values."""
         return None if _fits(column, config) else _choose(column, num_rows=num_rows, config=config)
 
     def preprocess(

@@ -6,10 +6,11 @@ from typing import Literal
 
 MIN_ROWS_OF_IDENTIFIER = 20
 MIN_ROWS_WITH_GAPS = 50
-"""From which half of the numbers of a range are all different by chance once in three million tables."""
+"""Minimum number of values for calling a column with gaps an identifier: that half of the numbers of a range come up
+without any repetition is chance in one of three million tables."""
 COUNTS_MEAN = 0.3
-"""Whole numbers are counts whose mean is less than so far from the lowest, as a share of their range. Values that are
-used evenly have it at 0.5."""
+"""Whole numbers are counts if their mean is less than this above the lowest, as a share of their range. It is 0.5 for
+values that are used evenly."""
 SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 """Scripts that are written without spaces between words, for RE2: each of their characters counts as a word."""
 LENGTH_STEP = 8
@@ -138,7 +139,7 @@ class ColumnProfile:
     note: str | None = None
     """What was understood of the cells and may surprise, in words."""
     odd_cells: str | None = None
-    """How many cells of a column of numbers are none, and the first of them, in words. They are missing cells."""
+    """How many cells of a column of numbers are not numbers, and the first of them, in words. They count as missing."""
     picture_reason: str | None = None
     """Why the column is one of pictures, in words; None: it is not."""
 

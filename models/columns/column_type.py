@@ -180,7 +180,7 @@ class ColumnType:
         Args:
             columns: those of this type, at least one.
             model: the section `model`.
-            max_pixels: of a picture.
+            max_pixels: The maximum number of pixels of a picture.
 
         Returns:
             Pixels of images; the other types have nothing of the kind.

@@ -54,7 +54,7 @@ class Date(ColumnType):
         return DateCells
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
-        """By what its cells were read as. Dates that differ in every row are not identifiers."""
+        """Choose by what its cells were read as. Dates that differ in every row are not identifiers."""
         if not column.dates or config.names_otherwise(column.name, "date"):
             return None
         if column.name in config.date:
@@ -112,7 +112,7 @@ class Date(ColumnType):
         return Encoding({DATES: dates}, dates)
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]] | None:
-        """For one column: all parts. For several columns, the times between them belong to two columns each."""
+        """Return all parts for a single column; of several, the times between two belong to both, so nothing is known."""
         if len(columns) > 1:
             return None
         (column,) = columns

@@ -95,7 +95,7 @@ class DateCells(Reading):
         """A cell that looks like a date, as most do, if no format fits."""
 
     def may_be(self, first: pa.StringArray) -> bool:
-        """If a format fits more than half of them; only such formats are looked at further."""
+        """Return whether a format fits more than half of them; only such formats are looked at further."""
         cells = first.drop_null()[:_PROBED_CELLS]
         if not self.stated and not pc.any(pc.match_substring_regex(cells, _LIKE_A_DATE)).as_py():
             return False
@@ -129,7 +129,7 @@ class DateCells(Reading):
         return pc.if_else(times.is_valid(), cells, pa.scalar(None, pa.string()))
 
     def fresh(self) -> Self:
-        """With the formats that are likely."""
+        """Return a reading with the formats that are likely."""
         found = super().fresh()
         found._odd = {one: OddCells() for one in self._odd}
         found._zone, found._unlike = self._zone, self._unlike
@@ -141,8 +141,8 @@ class DateCells(Reading):
         return tuple(self._odd), self._zone is not None, self._unlike is not None
 
     def merge(self, later: Self, *, rows_before: int) -> Self | None:
-        """Return dates of both, by the format that fits both best: cells that were read by another one are read
-        again.
+        """Add the dates of the later part, by the format that fits both best: cells that were read by another one are
+        read again.
         """
         counted_by = {self._best: self._counts, later._best: later._counts}
         super().merge(later, rows_before=rows_before)
@@ -172,21 +172,21 @@ class DateCells(Reading):
 
     @property
     def why_not(self) -> str | None:
-        """A zone that is not known, or dates of no one format."""
+        """Reason: a time zone that is not known, or no format that fits most cells."""
         if self._zone is None:
             unlike = self._unlike
             return None if unlike is None else f"text, since no format of dates fits most cells, such as {unlike!r}"
         return f"text, since the zone of {self._zone!r} is not known; write how far it is from UTC, +01:00 for example"
 
     def describe(self, column: ColumnProfile) -> ColumnProfile:
-        """Return the formats that fit, and how well."""
+        """Add the formats that fit, and how well."""
         dates = tuple(DateFormat(one, odd.number, odd.first, dict(self._seen[one])) for one, odd in self._odd.items())
         reading = self.kind if self._has_gaps or self.stated else ""
         return _with_note(replace(column, reading=reading, dates=dates))
 
     @classmethod
     def merged(cls, column: ColumnProfile, first: ColumnProfile, second: ColumnProfile) -> ColumnProfile:
-        """The formats that fit in both files; text, if none does. Every format has the dates of ISO 8601 too."""
+        """Keep the formats that fit in both files; text, if none does. Every format has the dates of ISO 8601 too."""
         pairs = {
             name: (_of_format(name, first.dates), _of_format(name, second.dates))
             for name in dict.fromkeys(one.name for one in (*first.dates, *second.dates))
@@ -205,7 +205,7 @@ class DateCells(Reading):
 
     @staticmethod
     def understood(cells: pa.StringArray, column: ColumnProfile, *, decimal: str) -> pa.Array:
-        """As they are written."""
+        """Return the dates as they are written."""
         is_date = understand(cells, column.date_format).times.is_valid()
         return pc.if_else(is_date, cells, pa.scalar(None, pa.string()))
 

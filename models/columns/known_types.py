@@ -21,7 +21,7 @@ COLUMN_TYPES: tuple[ColumnType, ...] = (Image(), Date(), Number(), List(), Text(
 """A column is of the first that takes it; a network joins what they encode in this order."""
 
 USER_TYPE = "type:"
-"""Begins the tag of a column of the user's type; behind it stands `module:class`."""
+"""Begins the tag of a column of the user's type; `module:class` follows."""
 
 
 @functools.cache
@@ -47,7 +47,7 @@ def type_of(tag: str) -> ColumnType:
     """Return the type that a tag stands for.
 
     Args:
-        tag: The tag of a schema.
+        tag: A tag in a schema.
 
     Raises:
         ConfigError: it is the user's, and there is no such class.

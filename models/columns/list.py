@@ -45,7 +45,7 @@ class List(ColumnType):
         return ListCells
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
-        """By what its cells were read as."""
+        """Choose by what its cells were read as."""
         if not column.lists or not column.num_values or config.names_otherwise(column.name, "list"):
             return None
         known = column.lists.num_values
@@ -118,7 +118,7 @@ class List(ColumnType):
         return {VALUES: tf.reduce_sum(tf.cast(features[VALUES] > 0, tf.float32), axis=2)}
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]] | None:
-        """Flags of one column, or a dimension of `list_values` each. Flags of several columns are in no order."""
+        """Return a dimension of `list_values` per column, or the flags of one; those of several are in no order."""
         many = [column for column in columns if not _flags(column)]
         few = [column for column in columns if _flags(column)]
         if len(few) > 1:

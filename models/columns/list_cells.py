@@ -46,7 +46,7 @@ class ListCells(Reading):
         """A cell in brackets, if most are."""
 
     def may_be(self, first: pa.StringArray) -> bool:
-        """If one of the separators makes lists of the cells: they are of different lengths, and have values in common.
+        """Return whether a separator makes lists of the cells: of different lengths, and with values in common.
 
         Sentences, names and addresses are not.
         """
@@ -77,7 +77,7 @@ class ListCells(Reading):
         return pc.if_else(lists.is_valid(), cells, pa.scalar(None, pa.string()))
 
     def fresh(self) -> Self:
-        """With the separator."""
+        """Return a reading with the separator."""
         found = super().fresh()
         found._separator, found._in_brackets = self._separator, self._in_brackets
         return found
@@ -88,7 +88,7 @@ class ListCells(Reading):
         return self._separator, self._in_brackets is not None
 
     def merge(self, later: Self, *, rows_before: int) -> Self | None:
-        """Lists of both."""
+        """Add the lists of the later part."""
         super().merge(later, rows_before=rows_before)
         self._longest = max(self._longest, later._longest)
         both = [values for values in (self._values, later._values) if values is not None]
@@ -98,7 +98,7 @@ class ListCells(Reading):
 
     @property
     def why_not(self) -> str | None:
-        """Lists in brackets, unless it is said that the column holds lists."""
+        """Reason: lists in brackets, unless the user says that the column holds lists."""
         if self._in_brackets is None or self.stated:
             return None
         cell = self._in_brackets[:60]
@@ -106,11 +106,11 @@ class ListCells(Reading):
 
     @property
     def odd(self) -> OddCells:
-        """There are none."""
+        """No cells: every text is a list."""
         return OddCells()
 
     def describe(self, column: ColumnProfile) -> ColumnProfile:
-        """Return what separates the values, and how many there are."""
+        """Add what separates the values, and how many there are."""
         num_values = None if self._values is None else len(self._values)
         lists = Lists(self._separator, num_values, self._longest)
         note = None if self._separator == LIST_SEPARATOR else f"lists, separated by {self._separator!r}"
@@ -120,7 +120,7 @@ class ListCells(Reading):
 
     @classmethod
     def merged(cls, column: ColumnProfile, first: ColumnProfile, second: ColumnProfile) -> ColumnProfile:
-        """Lists, if they are in both files; text otherwise."""
+        """Keep lists if they are in both files; otherwise the column is text."""
         if first.lists and second.lists and first.lists.separator == second.lists.separator:
             return replace(column, lists=first.lists.merged(second.lists), note=first.note)
         if not (first.lists or second.lists):
@@ -130,7 +130,7 @@ class ListCells(Reading):
 
     @staticmethod
     def understood(cells: pa.StringArray, column: ColumnProfile, *, decimal: str) -> pa.Array:
-        """As they are written."""
+        """Return the cells as they are written."""
         return cells
 
 

@@ -39,7 +39,7 @@ class Number(ColumnType):
         return NumberCells
 
     def choose(self, column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> str | None:
-        """By the type of the cells, and by how many distinct whole numbers there are and what they look like."""
+        """Choose by the type of the cells, and by how many distinct whole numbers there are and what they look like."""
         if column.name in config.numeric:
             return "as configured"
         if config.names_otherwise(column.name, "numeric") or column.why_useless(num_rows):
@@ -149,7 +149,7 @@ def _numbers(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "t
 
 
 def _zero_if_unknown(statistic: "tf.Tensor") -> "tf.Tensor":
-    """A column may have values in other splits only."""
+    """Return 0 for a statistic that is not a number: a column may have values in other splits only."""
     import tensorflow as tf
 
     return tf.where(tf.math.is_finite(statistic), statistic, tf.zeros_like(statistic))

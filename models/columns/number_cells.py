@@ -89,7 +89,7 @@ class NumberCells(Reading):
         self._placeholder: str | None = None
 
     def may_be(self, first: pa.StringArray) -> bool:
-        """Unless they are surely words: none has a digit, and none stands for a missing cell."""
+        """Return whether any cell has a digit or stands for a missing one: otherwise they are surely words."""
         cells = [cell for cell in first[:_PROBED_CELLS].to_pylist() if cell is not None]
         return not cells or any(
             any(character.isdigit() for character in cell) or cell.strip().lower() in PLACEHOLDERS for cell in cells
@@ -159,7 +159,7 @@ class NumberCells(Reading):
                 self._placeholder = cells.filter(stood_in)[0].as_py()
 
     def merge(self, later: Self, *, rows_before: int) -> Self | None:
-        """Return numbers of both.
+        """Add the numbers of the later part.
 
         As a whole, cells behind the first decimal number are read as decimal ones, too: zeros at their beginning mean
         nothing there, but where they are spelled unusually.
@@ -188,7 +188,7 @@ class NumberCells(Reading):
 
     @property
     def why_not(self) -> str | None:
-        """A cell that begins with a zero, or is very long, as codes are; nothing but placeholders."""
+        """Reason: a cell that begins with a zero or is very long, as codes are; or nothing but placeholders."""
         if self._zero is not None:
             return f"text, since {self._zero!r} begins with a zero"
         if self._too_long is not None and not self._has_fractions and not self.stated:
@@ -198,11 +198,11 @@ class NumberCells(Reading):
         return None
 
     def why_none(self, cell: str) -> str:
-        """Return numbers with a unit, such as `5 kg`, or grouped in an unusual way."""
+        """Say so of a cell that resembles a number: with a unit, such as `5 kg`, or grouped in an unusual way."""
         return f"text, since {cell!r} is not a number" if _LIKE_A_NUMBER.fullmatch(cell) else ""
 
     def describe(self, column: ColumnProfile) -> ColumnProfile:
-        """Return whether numbers are spelled unusually, with an example."""
+        """Add whether numbers are spelled unusually, with an example."""
         if not column.num_values and column.type == "int64":
             column = ColumnProfile(column.name, "float")
         found = sorted((row, unit, (cell, number)) for unit, (row, cell, number) in self._units.items())
@@ -217,7 +217,7 @@ class NumberCells(Reading):
 
     @classmethod
     def merged(cls, column: ColumnProfile, first: ColumnProfile, second: ColumnProfile) -> ColumnProfile:
-        """Return units that do not fit together, also where each file has its own."""
+        """Add a note on units that do not fit together, also if each file has its own."""
         if not (first.units or second.units):
             return column
         units = {**_units(first), **{unit: cell for unit, cell in _units(second).items() if unit not in _units(first)}}
@@ -228,18 +228,18 @@ class NumberCells(Reading):
 
     @staticmethod
     def understood(cells: pa.StringArray, column: ColumnProfile, *, decimal: str) -> pa.Array:
-        """As int64 or double."""
+        """Return the cells as int64 or double."""
         return _read(cells, decimal=decimal).numbers
 
 
 def _units(column: ColumnProfile) -> dict[str, tuple[str, str]]:
-    """For a file's column: of plain numbers one without a unit is the example, as it is read."""
+    """Return the units of a file's column; for plain numbers, one of them is the example for no unit."""
     largest = column.maximum or column.minimum
     return column.units or ({"": (f"{largest:g}", f"{largest:g}")} if largest else {})
 
 
 def _mixed_units(by_unit: Mapping[str, tuple[str, str]]) -> list[str]:
-    """Return what cells say that are percentages among others, or amounts of several currencies."""
+    """Return a note on percentages among other numbers, or on several currencies; none if the units fit together."""
     currencies = [unit for unit in by_unit if unit not in ("%", "")]
     if "%" in by_unit and len(by_unit) > 1:
         units, problem = list(by_unit), "percentages are beside other numbers"

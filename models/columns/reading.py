@@ -57,7 +57,7 @@ class Reading(ABC):
     is_text: ClassVar[bool]
     """Whether good cells stay the text that they are: then cells of every type are read, as their text."""
     nouns: ClassVar[tuple[str, str]]
-    """For one good cell, and of several: `a number`, `numbers`."""
+    """Words for one good cell, and for several: `a number`, `numbers`."""
 
     def __init__(self, *, decimal: str, stated: Stated | None) -> None:
         """Find out nothing yet.
@@ -130,7 +130,7 @@ class Reading(ABC):
         return None
 
     def why_none(self, cell: str) -> str:
-        """Return why a column is not of this kind of whose cells most mean nothing, in words; empty: nobody expects it.
+        """Return why a column most of whose cells mean nothing is not of this kind, in words; empty: nobody expects it.
 
         Args:
             cell: the first that means nothing.
@@ -181,9 +181,9 @@ def odd_words(nouns: tuple[str, str], number: int, num_cells: int, first: tuple[
     """Say how many cells are odd.
 
     Args:
-        nouns: of a good cell, and of several.
-        number: The number of the odd ones.
-        num_cells: that are not missing.
+        nouns: Words for one good cell, and for several.
+        number: The number of odd cells.
+        num_cells: The number of cells that are not missing.
         first: the first odd one, and its row.
 
     Returns:

@@ -34,7 +34,7 @@ class Image(ColumnType):
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":
-        """Nothing: see above."""
+        """Return no features: an image takes no part in preprocessing."""
         return {}
 
     def encode(

@@ -191,7 +191,7 @@ def _first_gif_frame(content: tf.Tensor) -> tf.Tensor:
 
 def _gif_frame(data: tf.Tensor) -> tf.Tensor:
     """Return where the first frame's descriptor is, () int32: behind the palette and the extensions (GIF 89a, 18 to
-    26). What is there need be none; negative: it was not looked for to the end.
+    26). There may be something else at that place; negative: it was not looked for to the end.
 
     An extension without a block is none here: the decoder takes what follows for another of its blocks.
     """
@@ -381,7 +381,7 @@ def _orientation_in_tiff(content: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
 
 
 def _upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """By reversing and transposing: those of tf.image have checks, which `decode` says something about."""
+    """Turn an image by reversing and transposing: the functions of tf.image have checks, which `decode` avoids."""
     turned = tf.transpose(image, [1, 0, 2])
     upright = tf.switch_case(
         tf.cast(orientation, tf.int32) - 1,

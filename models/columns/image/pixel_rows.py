@@ -73,10 +73,10 @@ class ImageRows:
         return len(self.labels)
 
     def num_steps(self, batch_size: int) -> int:
-        """Return the steps of an epoch.
+        """Return the number of steps of an epoch.
 
         Args:
-            batch_size: rows of a batch.
+            batch_size: The number of rows per batch.
         """
         return math.ceil(self.num_rows / batch_size)
 
@@ -174,8 +174,8 @@ def load_images(
         labels: (rows,) of the split, in the order of the files.
         features: what else the network takes, each (rows, ...).
         model: says the size.
-        max_pixels: of a picture.
-        cache_bytes: decoded images of up to so much are kept.
+        max_pixels: The maximum number of pixels of a picture.
+        cache_bytes: The maximum number of bytes of decoded images that are kept.
         team: who has a part of each batch; None: this process alone.
 
     Returns:

@@ -1,7 +1,7 @@
 """What only images have in training: they are changed at random, a backbone is tuned in a second phase, and a training
 that was killed goes on where it was.
 
-The training itself is models/training.py's; the images come from models/columns/image/pixel_rows.py.
+The loop is in models/training_loop.py; the images come from models/columns/image/pixel_rows.py.
 """
 
 import math
@@ -99,11 +99,11 @@ class TrainedNetwork(TrainedModel):
         return features, tf.one_hot(labels, self.num_classes) if self.num_classes else labels, weights
 
     def compile(self, *arguments: Any, **keywords: Any) -> None:
-        """Forget the step of the phase before, besides what Keras does.
+        """Compile as Keras does, and trace the step again: that of the phase before is outdated.
 
         Args:
-            arguments: Keras'.
-            keywords: Keras'.
+            arguments: Those of Keras' `compile`.
+            keywords: Those of Keras' `compile`.
         """
         super().compile(*arguments, **keywords)
         run = self.team.strategy.run
@@ -116,7 +116,7 @@ class TrainedNetwork(TrainedModel):
 
         Args:
             batches: features, label, and weight.
-            count: The count of the steps.
+            count: The number of steps.
 
         Returns:
             Keras' metrics of the epoch so far.

@@ -92,7 +92,7 @@ class Pixels:
             files: The files of the split.
             labels: (rows,) in the order of the files.
             features: what else the network takes, each (rows, ...).
-            cache_bytes: decoded pictures of up to so much are kept.
+            cache_bytes: The maximum number of bytes of decoded pictures that are kept.
             team: who has a part of each batch.
 
         Returns:
