@@ -112,7 +112,7 @@ class Date(ColumnType):
         return Encoding({DATES: dates}, dates)
 
     def positions(self, columns: Sequence[Column]) -> dict[str, list[tuple[str, int]]] | None:
-        """Return all parts for a single column; of several, the times between two belong to both, so nothing is known."""
+        """Return all parts for a single column; None for several, as the time between two dates belongs to both."""
         if len(columns) > 1:
             return None
         (column,) = columns
