@@ -73,7 +73,7 @@ def airflow_dag(
 
     Raises:
         ConfigError: the config is wrong, or the pods would not share a workspace.
-        UsageError: the file cannot be written, is something else than such a DAG, or the schedule is none.
+        UsageError: the file cannot be written or is something other than such a DAG, or the schedule is not a schedule.
 
     Example:
         >>> import kubetfx
@@ -134,7 +134,7 @@ def _checked(schedule: str | None) -> str | None:
 
 
 def _check_pods(config: PipelineConfig, nodes: "Sequence[GraphNode]", config_path: str) -> list[str]:
-    """Refuse what cannot work in pods; a warning for each place that they may not see."""
+    """Refuse what cannot work in pods, and return a warning for each place that they may not see."""
     from kubetfx.kubeflow.pod_paths import unseen_paths
 
     distribution = config.training.distribution

@@ -91,7 +91,7 @@ def _env(task: TaskConfig) -> Iterator[Call]:
 
 
 def _volumes(task: TaskConfig) -> tuple[list[Call], list[Call]]:
-    """Volumes, called as Kubeflow Pipelines calls them, and where they are mounted."""
+    """Return the volumes, named as Kubeflow Pipelines names them, and where they are mounted."""
     volumes: dict[str, Call] = {}
     mounts: list[Call] = []
     if task.shared_memory:

@@ -90,7 +90,7 @@ def check(config: PipelineConfig, *, retrain_gate: bool = False) -> None:
 
 
 def _check_engine(config: PipelineConfig) -> None:
-    """Workers elsewhere would look for files that only the pod of a task has."""
+    """Refuse an engine with workers elsewhere: they would look for files that only the pod of a task has."""
     engine_arguments.check(config.beam, looks_up=False)
     engine = engine_arguments.engine_of(config.beam.command_line)
     if engine.is_remote:

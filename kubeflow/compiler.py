@@ -208,7 +208,7 @@ class _Graph:
         task.handle.set_caching_options(self._is_cached(task, merged.cache))
 
     def _is_cached(self, task: PlannedTask, setting: bool | None) -> bool:
-        """A driver looks at things that are not in the cache's key, so a task with a driver in it is not cached."""
+        """Return whether a task is cached: by default not with a driver, which looks at more than the cache's key."""
         if task.spec.role == "driver" or task is self._plan.exit_task:
             return False
         if setting is not None:

@@ -187,7 +187,7 @@ class DockerRunner(PackageRunner):
 
 
 def _for_this_machine(config: PipelineConfig) -> PipelineConfig:
-    """Return the config with what the cluster has and this machine need not have: GPUs, and pods for workers."""
+    """Return the config without what only the cluster needs to have: GPUs, and pods for workers."""
     training = config.training
     changes: dict[str, Any] = {"require_gpu": False} if training.require_gpu is None else {}
     if training.distribution is not None:

@@ -39,7 +39,7 @@ def compile_config(
     Args:
         config: The config of the pipeline.
         pipeline: to compile. Default: what the config describes.
-        retrain_gate: whether that decides first if there is a reason to run.
+        retrain_gate: Whether the first task decides if there is a reason for the others.
 
     Returns:
         The kfp SDK's pipeline, and the run parameters.
@@ -81,7 +81,7 @@ def compile_to_file(
         path: file to write, ending in .yaml.
         kubernetes_manifest: write the resources Pipeline and PipelineVersion, for GitOps.
         pipeline: to compile. Default: what the config describes.
-        retrain_gate: whether that decides first if there is a reason to run.
+        retrain_gate: Whether the first task decides if there is a reason for the others.
 
     Returns:
         The run parameters.
@@ -160,7 +160,7 @@ def _is_there(target: RunParameterTarget, nodes: Mapping[str, BaseNode]) -> bool
 
 
 def _modules(config: PipelineConfig, nodes: Mapping[str, BaseNode]) -> dict[str, dict[str, str]]:
-    """Sources of the user's own modules, which the image lacks, by the node that imports them."""
+    """Return the sources of the user's own modules, which the image lacks, by the node that imports them."""
     modules: dict[str, dict[str, str]] = {}
     for key, module in config.own_modules.items():
         sources = user_modules.sources_of(module, key=key)

@@ -97,7 +97,7 @@ class Package:
         """Return the component that a task runs, empty if no component has that name.
 
         Args:
-            task: The task of this package.
+            task: A task of this package.
         """
         return self.components.get(component_ref(task), {})
 
@@ -105,7 +105,7 @@ class Package:
         """Return the executor that a task runs, empty for a DAG.
 
         Args:
-            task: The task of this package.
+            task: A task of this package.
         """
         return self.executors.get(str(self.component_of(task).get("executorLabel") or ""), {})
 
@@ -174,7 +174,7 @@ def component_ref(task: Task) -> str:
     """Return the name of the component that a task runs, empty if the task names none.
 
     Args:
-        task: The task of a package.
+        task: A task of a package.
     """
     return str(mapping(task.spec, "componentRef").get("name") or "")
 

@@ -61,7 +61,9 @@ def upload(kfp: OpenConnection, package: Package) -> PipelineVersion:
 
 
 def _unlisted(kfp: OpenConnection, name: str, pipeline_id: str) -> str:
-    """KFP lists the versions that have the label of a pipeline (`getK8sPipelineVersions` in its API server's
+    """Return why a version is not listed, with the remedy.
+
+    KFP lists the versions that have the label of a pipeline (`getK8sPipelineVersions` in its API server's
     pipeline_store_kubernetes.go). Its webhook sets it, on the PipelineVersions that are applied while it is there.
     """
     return (

@@ -37,7 +37,7 @@ def apply(task: PipelineTask, settings: TaskConfig, *, config: KubeflowConfig) -
     """Give a task its pod.
 
     Args:
-        task: The task of the kfp SDK, which is changed.
+        task: A task of the kfp SDK, which is changed.
         settings: for this task.
         config: the section `kubeflow`, for what holds for all tasks.
     """

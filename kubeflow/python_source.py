@@ -42,7 +42,7 @@ def source(value: Any, *, indent: int = 0, before: int = 0) -> str:
     Args:
         value: a number, a text, True, False or None; `Name` or `Call`; or lists and dictionaries of them.
         indent: spaces before the line that it begins in.
-        before: characters before it in that line, and behind it.
+        before: The number of other characters in that line, before the value and behind it.
     """
     one_line = _in_one_line(value)
     if indent + before + len(one_line) <= _WIDTH or not isinstance(value, Call | list | tuple | Mapping) or not value:

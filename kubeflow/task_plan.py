@@ -143,7 +143,7 @@ class TaskPlan:
         """Return whether a node of a task depends on something that is not among its inputs.
 
         Args:
-            task: The task of this plan.
+            task: A task of this plan.
         """
         return any(self._descriptions[node_id].looks_outside for node_id in task.node_ids)
 

@@ -268,7 +268,7 @@ class _TaskRun:
 
 
 def _process_age_seconds() -> float:
-    """Time since the start of the process: what a task costs before its node begins."""
+    """Return the time since the start of the process: what a task costs before its node begins."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     return uptime - ticks / os.sysconf("SC_CLK_TCK")
@@ -337,7 +337,7 @@ def _resolve(placeholder: str, artifacts: Artifacts, properties: Mapping[str, An
 
 
 def _slots_of(expression: Any) -> set[str]:
-    """Slots in a placeholder expression. Operators also have a `key`, which is the name of an artifact's property."""
+    """Return the slots in a placeholder expression. Operators also have a `key`, which names an artifact's property."""
     if isinstance(expression, list):
         return {slot for inner in expression for slot in _slots_of(inner)}
     if not isinstance(expression, dict):

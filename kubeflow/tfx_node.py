@@ -319,7 +319,7 @@ def _properties(
     *,
     only: tuple[str, ...] | None = None,
 ) -> tuple[dict[str, Property], dict[str, RunParameter], str | None]:
-    """Exec properties, the parameters of the run that they take, and the name of the one for the final status.
+    """Return exec properties, the parameters of the run that they take, and the name of the one for the final status.
 
     The channels of dynamic properties are added to `inputs`.
     """

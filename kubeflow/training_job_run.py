@@ -270,7 +270,7 @@ def _role(pod: Document) -> str:
 
 
 def _task(pod: Document) -> str:
-    """As a process of this machine would be called: role and number."""
+    """Return role and number, as a process of this machine would be called."""
     metadata = pod["metadata"]
     index = metadata.get("annotations", {}).get("batch.kubernetes.io/job-completion-index")
     return f"{_role(pod)}-{index or metadata['name'].rpartition('-')[2]}"

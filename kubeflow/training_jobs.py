@@ -88,9 +88,9 @@ class TeamJob:
         """Return the template of a role's pods.
 
         Args:
-            role: of the tasks.
-            environment: added to that of all.
-            restart_policy: of the pods. None: the operator sets it.
+            role: The role of the pods' tasks.
+            environment: Variables besides those that all pods have.
+            restart_policy: The pods' restart policy. None: the operator sets it.
         """
         template = copy.deepcopy(self.template)
         template["metadata"]["labels"] |= {NAME_LABEL: self.name, ROLE_LABEL: role}
@@ -108,7 +108,7 @@ def worker_template(pod: Document, *, container: str, environment: Mapping[str, 
 
     Args:
         pod: The pod of the task, as the API server has it.
-        container: of the pod, in which the task runs.
+        container: The name of the pod's container in which the task runs.
         environment: variables of the workers, which take the place of the task's.
 
     Returns:

@@ -213,7 +213,7 @@ def _overall(run: NodeRun) -> Mapping[str, Mapping[str, float]]:
 
 
 def _metrics_by_slice(run: NodeRun) -> dict[str, dict[str, dict[str, float]]]:
-    """Metric values by name, by name of the model, by slice."""
+    """Return metric values by slice, by name of the model, and by name of the metric."""
     import tensorflow_model_analysis as tfma
 
     by_slice: dict[str, dict[str, dict[str, float]]] = {}

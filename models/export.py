@@ -256,7 +256,7 @@ class _Answers:
         return self._answer(self._model(features, training=False))
 
     def _in_blocks(self, inputs: Mapping[str, tf.Tensor], contents: tf.Tensor, pixels: Pixels) -> tf.Tensor:
-        """Outputs for files (batch,), a few at a time: TFMA sends a thousand, which decoded fill the memory."""
+        """Return outputs for files (batch,), a few at a time: TFMA sends a thousand, which decoded fill the memory."""
         number = tf.maximum((tf.size(contents) + BLOCK - 1) // BLOCK, 1)
         shape = [None, self._model.output.shape[-1]]
         found = tf.TensorArray(tf.float32, size=number, element_shape=shape, infer_shape=False)

@@ -190,7 +190,7 @@ def raw_schema(transform_output: "tft.TFTransformOutput") -> schema_pb2.Schema:
 
 @functools.lru_cache(maxsize=1)
 def _parse(text: str) -> schema_pb2.Schema:
-    """Parsing takes half a millisecond a column, and a run reads its schema a dozen times."""
+    """Parse a schema once: it takes half a millisecond per column, and a run reads its schema a dozen times."""
     return text_format.Parse(text, schema_pb2.Schema())
 
 

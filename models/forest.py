@@ -161,7 +161,7 @@ class Forest(keras.layers.Layer):
         return tf.sparse.segment_sum(sums, until, test) - tf.sparse.segment_sum(sums, after, test)
 
     def _reached(self, passed: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
-        """(roots and nodes, words): which rows come to each."""
+        """Return (roots and nodes, words): which rows come to each."""
         row, test = map(_tensor, self._nodes)
         bounds = _tensor(self._bounds)
         everyone = tf.fill([self._num_trees, words], -1)

@@ -136,7 +136,7 @@ class _Bins:
         }
 
     def runs(self, tree: Tree, node: int) -> Runs:
-        """Runs of bins that go right at a number, or left at a set of categories."""
+        """Return the runs of bins that go right at a number, or left at a set of categories."""
         feature = int(tree.features[node])
         before, first = self._bins_before[feature], self.first[feature]
         found = [(before[after], before[until]) for after, until in _intervals(tree, node)]

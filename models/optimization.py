@@ -63,7 +63,7 @@ def _loss(training: TrainingConfig, labels: np.ndarray, *, is_classifier: bool, 
     variance = float(labels.var(dtype=np.float64)) or 1.0
 
     def loss(y_true: Any, y_pred: Any) -> Any:
-        """Mean squared error as a share of the label's variance: the same learning rate suits every unit."""
+        """Return the mean squared error as a share of the label's variance: the same learning rate suits every unit."""
         return keras.losses.mean_squared_error(y_true, y_pred) / variance
 
     return loss

@@ -50,6 +50,6 @@ def _values(array: pa.Array, *, is_text: bool) -> list[float | str]:
 
 
 def _number(value: float) -> float:
-    """17.4 where a source of 32 bits has 17.399999618530273, which is the same number to the network."""
+    """Return 17.4 where a source of 32 bits has 17.399999618530273, which is the same number to the network."""
     narrow = np.float32(value)
     return float(str(narrow)) if isinstance(value, float) and float(narrow) == value else float(value)

@@ -66,7 +66,7 @@ def check_weights(blocks: Iterable[tuple[str, pa.RecordBatch]], *, column: str, 
 
 
 def _first_wrong(cells: pa.Array) -> int | None:
-    """Position of the first cell that is not a weight; None: all are."""
+    """Return the position of the first cell that is not a weight; None: all are."""
     if pa.types.is_string(cells.type):
         return next((index for index, cell in enumerate(cells.to_pylist()) if not _is_number(cell)), None)
     numbers = cells.cast(pa.float64())

@@ -132,7 +132,7 @@ def _is_chief() -> bool:
 
 
 def _config_of_pod() -> str:
-    """TF_CONFIG where nobody has written it: the number of a pod is in its environment, or at the end of its name."""
+    """Return TF_CONFIG where nobody has written it: a pod's number is in its environment, or at the end of its name."""
     if CLUSTER not in os.environ:
         return "{}"
     index = os.environ.get(INDEX) or os.environ["HOSTNAME"].rpartition("-")[2]

@@ -45,7 +45,7 @@ class BatchingParameters:
     """Whether a request of more than max_batch_size rows is taken, in a call of its own."""
 
     def __post_init__(self) -> None:
-        """Check the values against each other."""
+        """Check the ranges of the values, and that they fit each other."""
         sizes = self.allowed_batch_sizes
         if self.max_batch_size < 1 or self.max_enqueued_batches < 1 or self.batch_timeout_micros < 0:
             raise UsageError(
@@ -88,7 +88,7 @@ def read_batching_parameters_file(path: Path) -> BatchingParameters:
 
 
 def _message_class() -> Any:
-    """BatchingParameters of session_bundle_config.proto, which tensorflow-serving-api leaves out."""
+    """Return the class BatchingParameters of session_bundle_config.proto, which tensorflow-serving-api leaves out."""
     file = descriptor_pb2.FileDescriptorProto(
         name="kubetfx/batching_parameters.proto",
         package="kubetfx",

@@ -42,7 +42,7 @@ class GrpcOptions:
     """Limits of the gRPC API."""
 
     max_message_bytes: int = 128 * 2**20
-    """Largest request or response."""
+    """Maximum number of bytes of a request or response."""
     access_log: bool = False
     """Whether each request is logged with its status and time."""
 

@@ -117,7 +117,11 @@ def _check_batch(outputs: Mapping[str, Array]) -> None:
 
 
 def _write(outputs: Mapping[str, Array], arrange: Callable[[dict[str, Any]], Any]) -> bytes:
-    """JSON of arrays. orjson writes float32 in the fewest digits that give it back, and NaN and Infinity as null."""
+    """Return JSON of arrays, NaN and Infinity by name.
+
+    orjson writes float32 in the fewest digits that give it back, but NaN and Infinity as null: if there are such
+    values, their arrays are spelled out.
+    """
     body = orjson.dumps(
         arrange({name: _json_values(name, array) for name, array in outputs.items()}), option=_WRITE_OPTIONS
     )

@@ -148,7 +148,7 @@ _DECODER = json.JSONDecoder(parse_float=_parse_float, parse_int=_parse_int)
 
 
 def _reason(failure: json.JSONDecodeError) -> str:
-    """RapidJSON's words for what Python's parser found."""
+    """Return RapidJSON's words for what Python's parser found."""
     if failure.msg.startswith("Expecting ',' delimiter"):
         if _innermost_bracket(failure.doc[: failure.pos]) == "{":
             return "Missing a comma or } after an object member."

@@ -382,7 +382,7 @@ def _is_object(value: Any) -> bool:
 
 
 def _decode_base64(value: dict[str, Any]) -> bytes:
-    """As absl::Base64Unescape: white space is skipped, the padding may be missing."""
+    """Decode as absl::Base64Unescape does: white space is skipped, and the padding may be missing."""
     if not _is_base64(value):
         raise invalid_argument(f"JSON Value: {debug_string(value)} not formatted correctly for base64 data")
     text = re.sub(r"[ \t\r\n\v\f]+", "", value["b64"])

@@ -42,7 +42,7 @@ class Logged:
     """What all records say of a request."""
 
     version: ServedVersion
-    """That has answered."""
+    """The version that answered."""
     signature_name: str
     """Empty: the default."""
     sampling_rate: float

@@ -88,10 +88,10 @@ class Skipped:
     """They are not a PredictionLog, or not a request to such a model."""
 
     def add(self, other: "Skipped") -> None:
-        """Add those of other records.
+        """Add what was skipped of other records.
 
         Args:
-            other: of them.
+            other: The counts for those records.
         """
         self.of_other_models += other.of_other_models
         self.broken += other.broken
@@ -104,7 +104,7 @@ class LogReader:
         """Remember what to read.
 
         Args:
-            wanted: of the records.
+            wanted: What is read of the records.
         """
         self._wanted = wanted
         self._layouts: list[Layout] = []
@@ -176,8 +176,8 @@ def block_of(record: bytes, wanted: Wanted, skipped: Skipped) -> Block | None:
 
     Args:
         record: a serialised PredictionLog.
-        wanted: of it.
-        skipped: counts it, if it is of another model, or of none.
+        wanted: What is read of it.
+        skipped: Counts the record if it is of another model, or of none.
 
     Returns:
         Its rows; None if it is not of the model.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 _MAX_IMAGE_BYTES = 128 * 2**20
-"""Largest file of a picture: a server takes no larger request."""
+"""Maximum number of bytes of a picture's file: a server takes no larger request."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ModelColumns:
         """Match the inputs of encoded pictures with the columns of a table.
 
         Args:
-            held: names of the table's columns.
+            held: The names of the table's columns.
 
         Returns:
             By input, the column with the bytes of the pictures, or their paths: the one of the input's name, or of that

@@ -27,7 +27,7 @@ class ModelFacts:
     network_inputs: tuple[str, ...] = ()
     """Names of the features that the network takes, in the order of the signature `network`."""
     image: dict[str, Any] | None = None
-    """For a model that sees images: their column, and how they are decoded (pixel_signatures.py's ImageInput)."""
+    """For a model that sees images: their column, and how they are decoded (`Pixels.facts` of pixels.py)."""
     separators: dict[str, str] = field(default_factory=dict)
     """For columns that are lists in requests: what is between the values of a cell of the table."""
 

@@ -18,7 +18,7 @@ from kubetfx.tables import json_bytes
 Row = Mapping[str, Any]
 
 PICTURE_BYTES = 32 * 2**20
-"""Base64 of the pictures in a request, at most: a few large photographs are more than a server takes at once."""
+"""Maximum number of bytes of base64 in a request: a few large photographs are more than a server takes at once."""
 
 _NUMPY_TYPES: Mapping[str, Any] = {
     "DT_FLOAT": np.float32,

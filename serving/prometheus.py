@@ -18,7 +18,8 @@ from kubetfx.serving.status import Code
 _PREFIX = ":tensorflow:serving:"
 _COUNTERS = ("request_count", "request_example_count_total", "request_log_count")
 _MAX_UNKNOWN_MODELS = 100
-"""Names of models that are not served, under which requests are counted: clients cannot grow the page further."""
+"""Maximum number of names of models that are not served, by which requests are counted: clients cannot grow the page
+further."""
 _LATENCY_BOUNDS = tuple(10 * 1.8**exponent for exponent in range(33))
 """Microseconds, to about 20 minutes: monitoring::Buckets::Exponential(10, 1.8, 33)."""
 _EXAMPLE_BOUNDS = tuple(float(2**exponent) for exponent in range(15))
@@ -125,7 +126,7 @@ class Metrics:
 
         Args:
             model: the model's name.
-            count: The count of tf.Examples.
+            count: The number of tf.Examples.
         """
         self._examples.observe(count, model)
         self._example_totals[model] += count
@@ -146,7 +147,7 @@ class Metrics:
             model: the model's name.
             code: OK, they are in the log; RESOURCE_EXHAUSTED, too many waited to be written; UNAVAILABLE, the log could
                 not be written.
-            count: The count of requests.
+            count: The number of requests.
         """
         self._logged[model, code.name] += count
 
@@ -186,7 +187,7 @@ class Metrics:
         """Return the value that ReloadConfig reports for a metric: its first one, and 0 for a histogram.
 
         Args:
-            name: The name of the metric, such as `/tensorflow/serving/request_count`; one that there is not has 0.
+            name: The name of the metric, such as `/tensorflow/serving/request_count`; an unknown one has 0.
         """
         counts: Mapping[str, Counter[Any]] = {
             "request_count": self._requests,

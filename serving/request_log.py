@@ -43,7 +43,7 @@ _WRITE_SECONDS = 0.2
 _RETRY_SECONDS = 10.0
 """Time until a place that could not be written is tried again."""
 _ENTRY_BYTES = 512
-"""What a queued request takes besides its cells."""
+"""Bytes that a queued request takes besides its cells."""
 
 _UNSAFE = re.compile(r"[^\w.-]")
 
@@ -103,7 +103,7 @@ class RequestLog:
         """Set up; nothing is written before a request is logged.
 
         Args:
-            options: see there.
+            options: Which requests are logged, where, and how.
             metrics: where requests that were logged, and those that were given up, are counted.
 
         Raises:

@@ -78,7 +78,7 @@ class RestOptions:
     """Limits of the REST API."""
 
     max_body_bytes: int = 128 * 2**20
-    """Largest body of a request, also after decompression; a larger one is refused with status 413."""
+    """Maximum number of bytes of a request's body, also decompressed; a larger one is refused with status 413."""
     timeout_seconds: float = 30.0
     """Time to answer a request in, once it is read."""
     body_timeout_seconds: float = 30.0

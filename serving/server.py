@@ -124,7 +124,7 @@ def tf_serving_command(options: ServerOptions) -> list[str]:
 
 
 def _refuse_request_log(options: ServerOptions) -> None:
-    """TensorFlow Serving's own binary ends at a LoggingConfig with "No request-logger-creator provided"."""
+    """Refuse a request log: TensorFlow Serving itself ends with "No request-logger-creator provided" if it has one."""
     if options.request_log.folder is not None:
         received = f"request_log.folder={options.request_log.folder}"
     elif logged := [config.name for config in _configs(options) if config.logging]:

@@ -25,7 +25,7 @@ Offsets = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class Records:
-    """Some records of a file, one behind the other."""
+    """Consecutive records of a file."""
 
     data: bytes
     """Data of the file, from the first record on."""
@@ -79,7 +79,7 @@ class RecordFile:
             self.is_log = self.broken_at != 0
 
     def _chunk(self, file: int, first: int, last: int, max_records: int, max_bytes: int) -> Records:
-        """Whole records from a place on. The length of the first one is checked, and that all of them fit the file."""
+        """Return whole records from a place on. The first one's length is checked, and that all fit the file."""
         head, tail = _HEAD.size, _TAIL.size
         data = os.pread(file, min(max_bytes, last - first), first)
         if len(data) < head or not _is_length(data[:head]):

@@ -390,7 +390,7 @@ def _version_paths(base_path: Path) -> dict[int, Path]:
 
 
 def _fingerprint(path: Path) -> _Fingerprint:
-    """Names, sizes and times of a folder's files: what differs while somebody writes it."""
+    """Return names, sizes and times of a folder's files: what differs while somebody writes it."""
     files = []
     for folder, _, names in os.walk(path):
         for name in names:

@@ -1,5 +1,5 @@
 """TFDV's histograms of a column, computed on arrays, where TFDV goes through a thousand quantiles in Python, bucket by
-bucket. Every number equals TFDV's to the last bit (tests/components/data/test_histograms.py). With two thousand
+bucket. Every number equals TFDV's to the last bit (tests/components/data/test_tfx_patches.py). With two thousand
 columns, TFDV's version took most of the time of StatisticsGen.
 """
 

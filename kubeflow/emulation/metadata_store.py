@@ -213,7 +213,7 @@ class RunMetadata:
         """Record that the launcher starts the container, for the first time or again.
 
         Args:
-            execution_id: The id of the container.
+            execution_id: The id of the container's execution.
         """
         execution = self._execution(execution_id)
         execution.last_known_state = mlmd.Execution.RUNNING
@@ -223,7 +223,7 @@ class RunMetadata:
         """Record the end of a task that the driver does itself. Only launchers bring the DAGs around it further.
 
         Args:
-            execution_id: The id of the task.
+            execution_id: The id of the task's execution.
             parameters: output parameters by name.
         """
         self._publish(self._execution(execution_id), mlmd.Execution.COMPLETE, {}, parameters)
@@ -234,7 +234,7 @@ class RunMetadata:
         """Record what the launcher publishes of a container that ended, and how far that brings the DAGs around it.
 
         Args:
-            execution_id: The id of the container.
+            execution_id: The id of the container's execution.
             succeeded: whether it ended with exit status 0.
             outputs: artifacts by output; the log alone for a container that failed.
             parameters: output parameters by name.

@@ -72,7 +72,7 @@ class TaskResult:
 
     @property
     def label(self) -> str:
-        """The same, to show."""
+        """The ids of its nodes as one text, to show."""
         return FUSED.join(self.node_ids)
 
     def values(self, key: str) -> list[Any]:

@@ -83,7 +83,7 @@ def former_entrypoint(package: Package) -> Iterator[Fault]:
         package: to look through.
 
     Yields:
-        The command of each.
+        The place of each such command, and what happens there.
     """
     for label, container in _containers(package):
         if words(container, "command")[:3] == ["python", "-m", _FORMER_ENTRYPOINT]:
@@ -164,7 +164,7 @@ def _containers(package: Package) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _accelerators(package: Package) -> Iterator[tuple[Place, str, str]]:
-    """Place, type and count, as the driver takes them."""
+    """Yield place, type and count of accelerators, as the driver takes them."""
     for label, container in _containers(package):
         accelerator = mapping(mapping(container, "resources"), "accelerator")
         if accelerator:
@@ -174,7 +174,7 @@ def _accelerators(package: Package) -> Iterator[tuple[Place, str, str]]:
 
 
 def _title(artifact_type: Mapping[str, Any]) -> str:
-    """Name of an artifact's type, also where TFX gives the whole schema."""
+    """Return the name of an artifact's type, also where TFX gives the whole schema."""
     if title := artifact_type.get("schemaTitle"):
         return str(title)
     try:

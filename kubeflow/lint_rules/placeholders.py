@@ -80,7 +80,7 @@ def _literal_braces(package: Package) -> Iterator[Fault]:
 
 
 def _texts(package: Package) -> Iterator[tuple[str, Place, str]]:
-    """Component, place and text of all that placeholders are looked for in."""
+    """Yield component, place and text of all that placeholders are looked for in."""
     for name, component in package.components.items():
         label = str(component.get("executorLabel") or "")
         container = mapping(package.executors.get(label, {}), "container")

@@ -42,7 +42,7 @@ class Vocabulary(ColumnType):
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":
-        """`categorical`, (batch, columns) int64: the index in a vocabulary that all columns share."""
+        """Return `categorical`, (batch, columns) int64: the index in a vocabulary that all columns share."""
         import tensorflow_transform as tft
 
         tokens = _tokens(inputs, columns)
@@ -78,7 +78,7 @@ class Hashed(ColumnType):
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":
-        """`hashed`, (batch, columns) int64: the number of the bucket, of which each column has its own."""
+        """Return `hashed`, (batch, columns) int64: the number of the bucket, of which each column has its own."""
         import tensorflow as tf
 
         tokens = _tokens(inputs, columns)
@@ -118,7 +118,7 @@ def _choose(column: ColumnProfile, *, num_rows: int, config: FeaturesConfig) -> 
 
 
 def _tokens(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "tf.Tensor":
-    """`column=value` for each cell, `column=` where it is missing: (batch, columns) string."""
+    """Return `column=value` for each cell, `column=` where it is missing: (batch, columns) string."""
     import tensorflow as tf
 
     parts = []

@@ -55,5 +55,5 @@ class Image(ColumnType):
         return Pixels(column.name, model, max_pixels)
 
     def served_name(self, column: Column) -> str:
-        """REST takes and gives base64 where a name ends in _bytes."""
+        """Return the column's name with the ending by which REST takes and gives base64."""
         return f"{column.name}_bytes"

@@ -88,7 +88,7 @@ def png_pixels(content: tf.Tensor) -> tf.Tensor:
 
 
 def _bytes(content: tf.Tensor, start: tf.Tensor | int, number: int) -> tf.Tensor:
-    """Some bytes of a file, (number,) int64; zeros where it ends before."""
+    """Return some bytes of a file, (number,) int64; zeros behind its end."""
     size = tf.strings.length(content)
     start = tf.minimum(tf.cast(start, tf.int32), size)
     part = tf.strings.substr(content, start, number)
@@ -117,7 +117,7 @@ def _starts(values: tf.Tensor, text: bytes, *, at: int = 0) -> tf.Tensor:
 
 
 def _format_index(head: tf.Tensor) -> tf.Tensor:
-    """0 for JPEG, then PNG, GIF, BMP and WebP; 5 for anything else."""
+    """Return 0 for JPEG, then PNG, GIF, BMP and WebP; 5 for anything else."""
     is_format = [
         _starts(head, b"\xff\xd8\xff"),
         _starts(head, b"\x89PNG\r\n\x1a\n"),
@@ -237,7 +237,7 @@ def _at(data: tf.Tensor, index: tf.Tensor | int) -> tf.Tensor:
 
 
 def _decode_bmp(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
-    """TensorFlow reads the colour numbers of a palette as shades of grey."""
+    """Decode a BMP file, with its palette: TensorFlow reads the numbers of its colours as shades of grey."""
 
     def by_palette() -> tf.Tensor:
         colors = tf.reshape(_bytes(content, 14 + tf.cast(_little(head[14:18]), tf.int32), 4 * 256), [256, 4])
@@ -289,7 +289,7 @@ def _end_of_webp_frame(content: tf.Tensor) -> tf.Tensor:
 
 
 def _orientation(content: tf.Tensor, index: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
-    """1 to 8, as Exif has it; 1 where the file says nothing."""
+    """Return 1 to 8, as Exif has it; 1 if the file says nothing."""
     nowhere = tf.constant(-1, tf.int32)
     start = tf.switch_case(
         index,

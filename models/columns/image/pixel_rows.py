@@ -119,7 +119,7 @@ class ImageRows:
         return self._images(encoded.skip(first_step), _PARALLEL, is_averaged=True)
 
     def _images(self, batches: tf.data.Dataset, parallel: int, *, is_averaged: bool) -> tf.data.Dataset:
-        """(features with PIXELS, label), and a weight where a team has parts of the batches.
+        """Return (features with PIXELS, label), and a weight if a team has parts of the batches.
 
         Args:
             batches: (numbers of the rows), or with what is encoded.
@@ -213,7 +213,7 @@ def load_images(
 
 
 def _stream(files: Sequence[str], column: str) -> tf.data.Dataset:
-    """Encoded pictures of a split, one by one, in the order of the files."""
+    """Return the encoded pictures of a split, one by one, in the order of the files."""
     blocks = tf.data.Dataset.from_generator(
         lambda: (_bytes_of(block, column) for block in read_blocks(files, [column])),
         output_signature=tf.TensorSpec([None], tf.string),
@@ -241,7 +241,7 @@ def _read(
 
 
 def _available_bytes() -> int | None:
-    """Memory that can be had without swapping, where Linux says it."""
+    """Return the memory that can be had without swapping; None where Linux does not say it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
