@@ -55,7 +55,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
         int | None, typer.Option(help="A version, instead of the newest.", show_default=False)
     ] = None,
     version_label: Annotated[
-        str | None, typer.Option(help="With a server: the version with a label.", show_default=False)
+        str | None, typer.Option(help="With a server: the label of the version.", show_default=False)
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="With a server: rows per request.")] = 256,
     timeout_seconds: Annotated[
@@ -189,7 +189,7 @@ def _predict_here(config: PipelineConfig, version: int, rows: str, output: Outpu
 
 
 def _column_names(entry: str) -> list[str]:
-    """`a,b` as two names; quotes keep a comma within one, as in CSV."""
+    """Return the two names of `a,b`; quotes keep a comma within one, as in CSV."""
     return [name.strip() for name in next(csv.reader([entry]), []) if name.strip()]
 
 

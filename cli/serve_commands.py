@@ -61,9 +61,11 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     model_config_file: Annotated[
         Path | None, typer.Option(help="Several models: a ModelServerConfig as text.", show_default=False)
     ] = None,
-    model_config_file_poll_wait_seconds: Annotated[float, typer.Option(help="0: the file is read once.")] = 0.0,
-    rest_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8501,
-    grpc_port: Annotated[int, typer.Option(help="0: any that is free.")] = 8500,
+    model_config_file_poll_wait_seconds: Annotated[
+        float, typer.Option(help="Seconds between two reads; 0: it is read once.")
+    ] = 0.0,
+    rest_port: Annotated[int, typer.Option(help="Port of REST; 0: any that is free.")] = 8501,
+    grpc_port: Annotated[int, typer.Option(help="Port of gRPC; 0: any that is free.")] = 8500,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 for all.")] = "127.0.0.1",
     engine: Annotated[
         Literal["embedded", "tf-serving"], typer.Option(help="tf-serving: the real binary, or its container.")
@@ -72,18 +74,20 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     batching_parameters_file: Annotated[
         Path | None, typer.Option(help="BatchingParameters as text, with --enable-batching.", show_default=False)
     ] = None,
-    file_system_poll_wait_seconds: Annotated[float, typer.Option(help="Time between two looks for versions.")] = 1.0,
+    file_system_poll_wait_seconds: Annotated[float, typer.Option(help="Seconds between two looks for versions.")] = 1.0,
     allow_version_labels_for_unavailable_models: Annotated[
         bool, typer.Option(help="Take a label for a version that is not there yet.")
     ] = False,
-    max_concurrent_requests: Annotated[int, typer.Option(min=1, help="More are refused: 429, RESOURCE_EXHAUSTED.")] = (
-        1024
-    ),
-    num_session_threads: Annotated[int, typer.Option(min=0, help="That call graphs; 0: four for each core.")] = 0,
+    max_concurrent_requests: Annotated[
+        int, typer.Option(min=1, help="Requests at a time; more are refused: 429, RESOURCE_EXHAUSTED.")
+    ] = (1024),
+    num_session_threads: Annotated[
+        int, typer.Option(min=0, help="Threads that call graphs; 0: four for each core.")
+    ] = 0,
     max_body_bytes: Annotated[int, typer.Option(min=1, help="Maximum number of bytes in a request.")] = 128 * 2**20,
-    rest_api_timeout_in_ms: Annotated[int, typer.Option(min=1, help="For one request.")] = 30_000,
+    rest_api_timeout_in_ms: Annotated[int, typer.Option(min=1, help="Milliseconds to answer a request in.")] = 30_000,
     rest_api_enable_cors_support: Annotated[bool, typer.Option(help="Let web pages of other hosts ask.")] = False,
-    access_log: Annotated[bool, typer.Option(help="Say each request with its status and time.")] = False,
+    access_log: Annotated[bool, typer.Option(help="Log each request with its status and time.")] = False,
     log_requests: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Write sampled requests with their answers there.", show_default=False),

@@ -114,7 +114,7 @@ class Statistics(
             yield item.split, as_lists(self._with_lists(self._with_times(block)))
 
     def _with_lists(self, block: pa.RecordBatch) -> pa.RecordBatch:
-        """Lists, of which examples have the text."""
+        """Return the block with lists instead of the text that examples have of them."""
         for name, separator in self._separators.items():
             lists = lists_of(block.column(name).cast(pa.string()), separator).cast(pa.list_(pa.binary()))
             block = block.set_column(block.schema.get_field_index(name), name, lists)
@@ -147,7 +147,7 @@ class Statistics(
         return first | second | both
 
     def compact(self, state: States) -> States:
-        """Without the buffers of the sketches, which are a hundred times as large as what they say."""
+        """Drop the buffers of the sketches, which are a hundred times as large as what they say."""
         return {
             split: [generator.compact(own) for generator, own in zip(self._generators, found, strict=True)]
             for split, found in state.items()

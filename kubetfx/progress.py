@@ -318,7 +318,7 @@ class Console:
 
 
 def _standard_error() -> TextIO:
-    """Standard error under another descriptor than 2, which a run points at the log of each node."""
+    """Return standard error under another descriptor than 2, which a run points at the log of each node."""
     if not is_descriptor(sys.stderr, 2):
         return sys.stderr
     return os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="replace")

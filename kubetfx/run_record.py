@@ -126,7 +126,7 @@ class RunRecord(BaseModel):
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the second."""
+    """Return the time in UTC, in ISO 8601, to the second."""
     return in_utc(datetime.now(UTC))
 
 

@@ -317,7 +317,7 @@ def check_writable(folder: ObjectPath) -> None:
         folder: in a bucket.
 
     Raises:
-        StorageError: that is not possible.
+        StorageError: the folder cannot be written.
     """
     probe = folder / ".kubetfx-can-write"
     probe.write_bytes(b"")

@@ -89,7 +89,7 @@ class Turn:
     """Processes of one run work in turn on what they share: ML Metadata, and the record of the run."""
 
     def __init__(self, workspace: Path) -> None:
-        """With nobody's turn.
+        """Begin with nobody's turn.
 
         Args:
             workspace: which this process shares.

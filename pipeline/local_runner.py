@@ -130,7 +130,7 @@ class LocalRunner(Runner):
         self._keep_code_digest()
 
     def _forked(self, node_ids: Sequence[str]) -> ExecutorProcesses | None:
-        """Processes for folds of cross-validation; None where they run in turn."""
+        """Return processes for folds of cross-validation; None if the folds run in turn."""
         number = folds_at_once(self._config)
         if number == 1 or not any(map(fold_of, node_ids)):
             return None

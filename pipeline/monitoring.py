@@ -284,7 +284,7 @@ def _added_up(parts: Sequence[Part], plan: Plan, wanted: Wanted) -> tuple[Adder,
 
 
 def _outcomes(parts: Sequence[Part], plan: Plan, wanted: Wanted) -> Iterator[tuple[Served, Skipped, int]]:
-    """For each part, as they come: none is kept."""
+    """Yield the outcome of each part as it is ready: none is kept."""
     processes = min(num_cores(), len(parts))
     if processes < 2:
         _begin(plan, wanted)

@@ -29,7 +29,7 @@ class Pruning:
     """Size of all removed files."""
 
     def __str__(self) -> str:
-        """In a sentence, without the verb."""
+        """Return what was removed, as part of a sentence."""
         return f"{len(self.runs)} of {len(self.runs) + len(self.kept_runs)} runs, {_size(self.num_bytes)}"
 
 

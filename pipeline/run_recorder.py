@@ -158,7 +158,7 @@ class RunRecorder:
             self._progress(Message(str(sending), style="yellow" if sending.problem else ""))
 
     def _seconds(self) -> float:
-        """Time that the run took until now."""
+        """Return the seconds that the run took until now."""
         return time.monotonic() - self._started
 
     def _update(self, **fields: Any) -> None:

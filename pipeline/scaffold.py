@@ -271,7 +271,7 @@ def _label_values(label: table_profile.Column, files: TableFiles, data: DataConf
 
 
 def _thresholds(values: pa.ChunkedArray, task: Task) -> list[str]:
-    """Thresholds that nothing meets which says the same of every row."""
+    """Return thresholds that no model meets that predicts the same for every row."""
     if task == "classification":
         counts = values.value_counts()
         share = counts.field("counts").to_numpy() / len(values)
@@ -345,7 +345,7 @@ def _shorter_edge(path: str) -> int | None:
 
 
 def _rounded(number: float) -> float:
-    """Three significant digits; whole numbers from a thousand on."""
+    """Return a number with three significant digits; from a thousand on, a whole number."""
     return round(number) if number >= 1000 else float(f"{number:.3g}")
 
 

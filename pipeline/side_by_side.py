@@ -37,13 +37,13 @@ class Turns:
     """Lets threads work in turn, each with its own log; while one waits, others work."""
 
     def __init__(self) -> None:
-        """With nobody's turn."""
+        """Begin with nobody's turn."""
         self._lock = threading.Lock()
         self._log = threading.local()
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Work, when it is this thread's turn."""
+        """Wait until it is this thread's turn, and hold the turn within the context."""
         with self._lock:
             yield
 

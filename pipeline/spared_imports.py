@@ -171,7 +171,7 @@ _DEFERRED = (
 
 
 def _import_tfx_without_its_mock() -> None:
-    """TFX tries to import a module of tfx_bsl, and with it numpy and pyarrow, to mock it where it is missing."""
+    """Import TFX, which otherwise imports tfx_bsl with numpy and pyarrow, to mock a module of it that is missing."""
     with absent("unittest.mock"):
         importlib.import_module("tfx")
 

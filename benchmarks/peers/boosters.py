@@ -38,7 +38,7 @@ class Splits:
         Args:
             examples: folder of the artifact.
             label: its column.
-            is_classifier: or a regression.
+            is_classifier: Whether the label is a class rather than a number.
         """
         frames = {name: read_split(examples, name) for name in ("train", "validation", "eval")}
         self.is_classifier = is_classifier

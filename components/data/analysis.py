@@ -65,7 +65,7 @@ class _Collector(nodes.Visitor):
         return tuple(_Output(step, index) for index in range(operation_def.num_outputs))
 
     def validate_value(self, value: Any) -> None:
-        """Every value is ours."""
+        """Accept every value: they are all ours."""
 
 
 def analyze(

@@ -236,7 +236,7 @@ def _of_pictures(name: str, rows: row_copies.RowsBySplit) -> Iterator[Finding]:
 
 
 def _of_texts(name: str, parts: Sequence[Part], profile: TableProfile, *, run: Run) -> Iterator[Finding]:
-    """Splits with near copies of the texts of training rows."""
+    """Yield a finding for each split with near copies of the texts of training rows."""
     texts = run(near_copies.FindTexts(functools.partial(_texts_of, column=name)), parts)
     groups = near_copies.find_groups(texts, num_rows=profile.num_rows)
     trained = texts.get(TRAIN, near_copies.Texts())

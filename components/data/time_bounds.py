@@ -112,7 +112,7 @@ def _cells(part: Any, read: Read) -> pa.Array:
 
 
 def _sorted(cells: pa.Array, date_format: str | None) -> Array:
-    """Times of cells, in order."""
+    """Return the times of cells, in ascending order."""
     return np.sort(times_of(cells, date_format).drop_null().to_numpy(zero_copy_only=False)) if len(cells) else _NONE
 
 

@@ -145,7 +145,7 @@ class Evaluation(BlockWork[RowGroup, Block, States, Outcome]):
         return first.joined(second) if place == _DRAWN else self._accumulators[place[2]].merge(first, second)
 
     def result(self, state: States) -> Outcome:
-        """The metrics of all slices."""
+        """Return the metrics of all slices."""
         values: Values = {}
         confusion = None
         for place, own in state.items():

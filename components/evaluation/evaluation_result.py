@@ -102,7 +102,7 @@ class Check:
         return found if math.isfinite(found) else None
 
     def describe_bound(self) -> str:
-        """`at least 0.95`, or `at most 0.02 worse than served`."""
+        """Return the bound in words: `at least 0.95`, or `at most 0.02 worse than served`."""
         if self.kind == "worse_by_at_most":
             return f"at most {self.bound:,.10g} worse than served"
         if self.reference:

@@ -78,7 +78,7 @@ class Frame:
         return TOP + (self.height - TOP - BOTTOM) * (1 - (value - self.y_low) / span)
 
     def _fitting(self, found: Sequence[float]) -> Sequence[float]:
-        """As many ticks of x as have room beside each other."""
+        """Return as many ticks of x as have room beside each other."""
         longest = max((len(tick_label(value)) for value in found), default=0)
         room = (self.width - self.left - RIGHT) / (CHARACTER * (longest + 2))
         return found[:: math.ceil(len(found) / max(room + 1, 1))] if found else found

@@ -171,7 +171,7 @@ def config_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> I
 
     Args:
         first: the config of a run, as its record has it.
-        second: of the other run.
+        second: The config of the other run.
     """
     flat_first, flat_second = dict(_flat(first)), dict(_flat(second))
     for key in dict.fromkeys([*flat_first, *flat_second]):

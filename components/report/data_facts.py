@@ -269,7 +269,7 @@ def _by_whole_number(low: float, high: float, count: float, *, is_last: bool) ->
 
 
 def _spread(buckets: Sequence[tuple[float, float, float]], edges: np.ndarray) -> np.ndarray:
-    """Counts of buckets on other bounds, which cover them."""
+    """Return the counts of buckets on other bounds, which cover them."""
     mass = np.zeros(max(len(edges) - 1, 1))
     if not buckets:
         return mass

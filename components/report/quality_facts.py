@@ -105,7 +105,7 @@ def roc_points(labels: Array, probabilities: Array, weights: Array) -> list[tupl
 
 
 def _cumulative(truth: Array, scores: Array, weights: Array) -> tuple[Array, Array] | None:
-    """True and false positives at each distinct score, the highest first; None if a class has no row."""
+    """Return true and false positives at each distinct score, the highest first; None if a class has no row."""
     if not weights[truth].any() or not weights[~truth].any():
         return None
     counted = weights > 0

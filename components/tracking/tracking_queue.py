@@ -35,7 +35,7 @@ class Sending:
     """The reason, in words; None: all were sent, or are being sent."""
 
     def __str__(self) -> str:
-        """In a sentence."""
+        """Return the outcome in a sentence."""
         if self.problem:
             number = len(self.waiting)
             runs = f"{number:,} run{'s' if number != 1 else ''}"

@@ -142,7 +142,7 @@ class Search:
             )
 
     def _time_left(self) -> float:
-        """Until when trials may run, by this process' clock."""
+        """Return until when trials may run, by this process' clock."""
         if self.plan.tuning.minutes is None:
             return math.inf
         seconds = sum(one.duration.total_seconds() for one in self.trials if one.duration is not None)

@@ -83,7 +83,7 @@ def _amount(quantity: str) -> float:
 
 
 def _as_text(value: Any) -> Any:
-    """YAML reads `cpu: 4` as a number."""
+    """Return a number as text: YAML reads `cpu: 4` as one."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 

@@ -96,7 +96,7 @@ class PipelineConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _images_need_no_kind(cls, document: Any) -> Any:
-        """`data.format: images` implies `model.kind: image`."""
+        """Complete the config: `data.format: images` implies `model.kind: image`."""
         if not isinstance(document, dict):
             return document
         data, model = document.get("data"), document.get("model", {})

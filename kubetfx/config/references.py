@@ -139,7 +139,7 @@ def redact_file(path: Path) -> None:
 
 
 def _secrets() -> Sequence[tuple[str, str]]:
-    """References and values, also as URLs have them; the longest first, since one may be part of another."""
+    """Return references and values, also as URLs have them; the longest first: one may be part of another."""
     found = {spelled: ref for ref, value in _looked_up.items() for spelled in (value, quote(value), quote_plus(value))}
     return sorted(((ref, value) for value, ref in found.items() if len(value) > 3), key=lambda entry: -len(entry[1]))
 

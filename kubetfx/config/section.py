@@ -19,7 +19,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic takes `true` for 1."""
+        """Refuse a truth value where a number is needed: Pydantic takes `true` for 1."""
         annotation = cls.model_fields[info.field_name].annotation if info.field_name else None
         if isinstance(value, bool) and annotation in (int, float):
             raise ValueError(f"a number is needed. Received: {str(value).lower()}")

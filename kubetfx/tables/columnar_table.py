@@ -33,7 +33,7 @@ class _RowGroups(ABC):
 
     @abstractmethod
     def num_bytes(self) -> list[int]:
-        """About the bytes of each row group, found without reading any; one for the whole file if it has to be read
+        """Return about the bytes of each row group, without reading any; one for the whole file if it has to be read
         from its beginning.
         """
 
@@ -211,7 +211,7 @@ class ColumnarTable(TableFile):
             )
 
     def row_group_bytes(self) -> list[int]:
-        """About the bytes of each row group; of a file that has to be read from its beginning there is one."""
+        """Return about the bytes of each row group; a file that has to be read from its beginning has one."""
         with self._open() as file:
             return file.num_bytes()
 

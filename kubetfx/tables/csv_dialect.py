@@ -79,7 +79,7 @@ class Dialect:
         return words
 
     def parse_options(self) -> pa_csv.ParseOptions:
-        """Arrow's, for cells that may hold line ends."""
+        """Return Arrow's options for parsing, with cells that may hold line ends."""
         return pa_csv.ParseOptions(delimiter=self.delimiter, quote_char=self.quote or False, newlines_in_values=True)
 
     def convert_options(self, types: Mapping[str, pa.DataType], columns: Sequence[str]) -> pa_csv.ConvertOptions:

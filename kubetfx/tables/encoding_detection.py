@@ -83,7 +83,7 @@ def encoding_of(head: bytes) -> tuple[str, bool]:
 
 
 def _likely(sample: bytes) -> list[str]:
-    """Encodings, the likeliest first."""
+    """Return encodings, the likeliest first."""
     from charset_normalizer import from_bytes  # for few files
 
     return [found.encoding for found in from_bytes(sample, cp_isolation=[*_OTHER_SCRIPTS, *_WESTERN])]

@@ -128,7 +128,7 @@ def exactly(base: Location, pattern: str, wanted: Collection[str]) -> tuple[Span
 
 
 def _missing(first: int, last: int, found: Collection[int]) -> Sequence[int]:
-    """Gaps; what is older than all there is, or newer, is none."""
+    """Return the missing numbers between those that were found: what is older or newer than all is not missing."""
     return sorted({*range(max(first, min(found)), min(last, max(found)))} - {*found})
 
 
