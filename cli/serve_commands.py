@@ -80,7 +80,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     ] = False,
     max_concurrent_requests: Annotated[
         int, typer.Option(min=1, help="Requests at a time; more are refused: 429, RESOURCE_EXHAUSTED.")
-    ] = (1024),
+    ] = 1024,
     num_session_threads: Annotated[
         int, typer.Option(min=0, help="Threads that call graphs; 0: four for each core.")
     ] = 0,
