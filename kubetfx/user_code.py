@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ _FORMER_PACKAGES = ("components", "kubeflow", "models", "pipeline", "serving")
 """What the folders of kubetfx were imported as before they became parts of one package (decision 13)."""
 
 
-_folders: set[Path] = set()
+_folders: set[str] = set()
 """Folders of the user's that this process has imported from."""
 
 
@@ -33,8 +34,8 @@ def importable(folder: Path) -> Iterator[None]:
     if path in sys.path:
         yield
         return
-    _folders.add(folder)  # modules may have been edited since, and one of another project may have the same name
-    for name in [n for n, module in sys.modules.items() if any(_is_beside(module, known) for known in _folders)]:
+    _folders.add(path)  # modules may have been edited since, and one of another project may have the same name
+    for name in [name for name, module in sys.modules.items() if _folder_of(module) in _folders]:
         del sys.modules[name]
     sys.path.append(path)
     try:
@@ -205,6 +206,5 @@ def _imports_of(path: Path, *, key: str) -> list[Import]:
     return found
 
 
-def _is_beside(module: Any, folder: Path) -> bool:
-    file = getattr(module, "__file__", None)
-    return isinstance(file, str) and Path(file).parent == folder and module.__name__ != "__main__"
+def _folder_of(module: Any) -> str:
+    return os.path.dirname(getattr(module, "__file__", None) or "")
