@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from kubetfx import pipeline_libraries
 from kubetfx.artifacts import EVAL, TABLE_PROFILE, split_folder
+from kubetfx.cli import pipeline_libraries
 from kubetfx.cli.cross_validation_commands import app as cross_validation_app
 from kubetfx.cli.doctor_commands import app as doctor_app
 from kubetfx.cli.invocation import (

@@ -234,11 +234,11 @@ def test_new_late_and_rewritten_spans_are_said(workspace, data):
     assert notes() == (
         "The window from 2026-02-24 to 2026-02-28 has 4 spans; without files are: 2026-02-27.",
         "New since the last run: 2026-02-28.",
-        "Written anew since the last run: 2026-02-25.",
+        "Rewritten since the last run: 2026-02-25.",
     )
     workspace.run(window={"spans": 2})
     write(data, 27)
-    assert notes() == ("Arrived late since the last run: 2026-02-27.", "Written anew since the last run: 2026-02-25.")
+    assert notes() == ("Arrived late since the last run: 2026-02-27.", "Rewritten since the last run: 2026-02-25.")
 
 
 def test_what_no_window_has_goes_when_nobody_used_it_for_a_week(workspace, data):

@@ -246,7 +246,7 @@ def test_ten_days(shop: Shop, free_port: int) -> None:  # noqa: PLR0915 - it is 
         shop.now += timedelta(minutes=60)
         exit_code, decision = shop.watch()
         assert exit_code == 0
-        assert "Written anew since the last run: 2026-11-07." in decision
+        assert "Rewritten since the last run: 2026-11-07." in decision
         assert pushes()
 
         # Day 8: prices have risen, in the requests and in the span of the day.

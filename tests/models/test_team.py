@@ -75,6 +75,7 @@ class Kept(Preprocessing):
 
     def __init__(self) -> None:
         self.inputs: Any = SimpleNamespace(columns=["number", LABEL], pack=lambda block: block)
+        self._rows_at_a_time = None
 
     def __call__(self, block: Any) -> dict[str, tf.Tensor]:
         return {name: tf.constant(np.asarray(block.column(name))[:, np.newaxis]) for name in ("number", LABEL)}

@@ -81,7 +81,7 @@ def test_nothing_new_is_said(watched):
 
 
 @pytest.mark.parametrize(
-    ("day", "words"), [("2026-11-30", "New"), ("2026-11-28", "Arrived late"), ("2026-11-27", "Written anew")]
+    ("day", "words"), [("2026-11-30", "New"), ("2026-11-28", "Arrived late"), ("2026-11-27", "Rewritten")]
 )
 def test_spans_that_came_since_are_a_reason(watched, day, words):
     memory = watched.trained()

@@ -160,7 +160,7 @@ def test_baselines_stand_beside_the_model_and_notes_at_the_top() -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (0.95, "that is not that of always saying &#39;No&#39;"),
+        (0.95, "is not better than that of always saying &#39;No&#39;"),
         (0.96, "better than that of always saying &#39;No&#39; by no more than chance explains"),
     ],
 )

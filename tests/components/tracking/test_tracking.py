@@ -291,8 +291,11 @@ def test_password_is_looked_up_when_it_is_used_and_is_stored_nowhere(queue, run,
             {"mlflow": "mlflow.example:5000"},
             r"a URL of a server is needed, http://HOST:PORT\. Received: mlflow.example",
         ),
-        ({"mlflow": "http://me:secret@host"}, r"password would be stored in clear\. Received: http://\.\.\.@host\."),
-        ({"mlflow": "http://host", "token": "abc"}, r"token would be stored in clear\. Received: a token\."),
+        (
+            {"mlflow": "http://me:secret@host"},
+            r"password would be stored in clear text\. Received: http://\.\.\.@host\.",
+        ),
+        ({"mlflow": "http://host", "token": "abc"}, r"token would be stored in clear text\. Received: a token\."),
         ({"mlflow": "http://host", "wait_seconds": -1}, "wait_seconds"),
     ],
 )

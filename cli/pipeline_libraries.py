@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kubetfx.errors import UsageError
 
-_REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+_REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
 _PYTHON = (3, 11)
 INSTALL = "kubetfx requirements > requirements.txt && pip install --no-deps -r requirements.txt"
 """Command that completes a light installation, in its environment."""
