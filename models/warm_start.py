@@ -23,6 +23,7 @@ from kubetfx.artifacts import PUSH_RECORD, SAVED_MODEL, VOCABULARIES, WEIGHTS
 from kubetfx.config.model_section import DEFAULT_MODULE
 from kubetfx.models.columns import known_types
 from kubetfx.models.columns.column_type import EmbeddedVocabulary
+from kubetfx.models.columns.text.cleaning import ENGLISH
 from kubetfx.models.features import Features
 from kubetfx.models.layers import FittedLayer
 
@@ -34,6 +35,8 @@ _VALUES = "variables/{number}/.ATTRIBUTES/VARIABLE_VALUE"
 _AFTER_COLUMNS = re.compile(r"(hidden|normalized)_([2-9]|\d\d+)/|output/")
 """Weights of models/network.py that see no column by itself."""
 _OF_CLASSES = "output/"
+_TABLES = frozenset({ENGLISH.name})
+"""Files beside the vocabularies that number no values."""
 
 
 def write_weights(path: Path, model: keras.Model, features: Features) -> None:
@@ -118,7 +121,7 @@ def start_from_served(work: "Work", model: keras.Model) -> dict[str, Any] | None
     now = meaning_of(work.features, vocabularies)
     is_own = work.model.module not in (None, DEFAULT_MODULE)  # which of its weights see columns is not known
     by_value = set() if is_own else {one.vocabulary for one in _EMBEDDED.values()}
-    changed = [name for name in now if _without(by_value, served.meaning[name]) != _without(by_value, now[name])]
+    changed = _changed(served.meaning, now, by_value)
     started, anew = 0, {}
     for name, weight, is_learned in _weights(model):
         if not is_learned:
@@ -149,6 +152,7 @@ def meaning_of(features: Features, vocabularies: Path) -> dict[str, Any]:
         As JSON has it.
     """
     files = sorted(vocabularies.iterdir()) if vocabularies.is_dir() else []
+    files = [file for file in files if file.name not in _TABLES]
     return {
         "columns": {
             tag: [asdict(replace(column, details=_without(_bounds(tag), column.details))) for column in columns]
@@ -163,6 +167,15 @@ _EMBEDDED: dict[str, EmbeddedVocabulary] = {
     one.weight: one for column_type in known_types.COLUMN_TYPES for one in column_type.embedded_vocabularies
 }
 """Embeddings by the name of their weight."""
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], by_value: Collection[str]) -> list[str]:
+    """Return what has another meaning than before: `columns`, `vocabularies`, `classes`. Vocabularies whose values are
+    looked up, `by_value`, may be others.
+    """
+    left_out = {"vocabularies": {*by_value, *_TABLES}}  # an export of an earlier version has the tables
+    parts = {name: left_out.get(name, ()) for name in now}
+    return [name for name, names in parts.items() if _without(names, before[name]) != _without(names, now[name])]
 
 
 def _bounds(tag: str) -> Collection[str]:

@@ -319,10 +319,8 @@ def example_columns(examples: Sequence[bytes], wanted: Wanted) -> _Columns:
         wanted: whose inputs are read; names that no example has are left out.
 
     Returns:
-        (rows,) each: a number, NaN where it is missing; or bytes, None where they are.
-
-    Raises:
-        ValueError: a cell has several values.
+        (rows,) each: a number, NaN where it is missing; or, where any cell has bytes or several values, object: bytes,
+        a number, a tuple of several, or None where it is missing.
     """
     cells: dict[str, list[Any]] = {}
     for row, content in enumerate(examples):

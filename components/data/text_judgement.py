@@ -16,7 +16,9 @@ MANY_UNKNOWN = 0.15
 FEW_KNOWN = 0.5
 """Expected share of unknown words from which on they are not judged."""
 STRANGE_CELLS, STRANGE_SHARE = 5, 0.02
-"""Excess of strange cells of a split below which nothing is reported."""
+"""Number of strange cells of a split below which they are not judged, and the excess of their share from which on they
+are reported.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class TextStatistics:
     strange: float
     """Share of cells that are in another language, or in no language."""
 
+    @property
+    def num_strange(self) -> int:
+        """Number of cells that are in another language, or in no language."""
+        return round(self.strange * self.cells)
+
 
 def judge(found: Sequence[TextStatistics]) -> Iterator[tuple[str, str, str]]:
     """Compare the splits of a column with its training rows, and these with each other.
@@ -49,57 +56,62 @@ def judge(found: Sequence[TextStatistics]) -> Iterator[tuple[str, str, str]]:
     Yields:
         A split, and a finding about it: a title and a description.
     """
-    trained = next((one for one in found if one.split == TRAIN and one.cells >= MIN_CELLS), None)
+    trained = next((one for one in found if one.split == TRAIN), None)
+    if trained is None:
+        return
     for one in found:
-        if trained is not None and one.cells >= MIN_CELLS:
-            for title, said in _judged(one, trained):
-                yield one.split, title, said
+        for title, said in _judged(one, trained):
+            yield one.split, title, said
 
 
 @dataclass(frozen=True)
 class Changes:
-    """How far texts are from the training rows."""
+    """How far texts are from the training rows. None: too few cells, or too many unknown words, for a judgement."""
 
-    scripts: float
+    scripts: float | None
     """Share of the letters that are in a script that the training rows have less of."""
     unknown_words: float | None
     """Share of the words that no training row has, above what is expected. None: half of them are expected to be."""
-    strange_texts: float
-    """Share of the cells with hardly a known word, or the same words again and again, above what is expected."""
+    strange_texts: float | None
+    """Share of the cells with hardly a known word, or the same words again and again, above what is expected. None: as
+    for `unknown_words`, or there are hardly any such cells.
+    """
 
 
 def changes_of(one: TextStatistics, trained: TextStatistics) -> Changes:
-    """Return how far texts are from those of the training rows.
+    """Return how far texts are from those of the training rows, as far as that can be judged.
 
     Args:
         one: the statistics of the texts.
         trained: those of the training rows.
     """
+    if min(one.cells, trained.cells) < MIN_CELLS:
+        return Changes(None, None, None)
     is_other = one.split != TRAIN
     more = (share - trained.scripts.get(name, 0.0) for name, share in one.scripts.items())
-    unknown = one.unknown - trained.unknown if trained.unknown < FEW_KNOWN else None
-    return Changes(sum(change for change in more if change > 0), unknown, one.strange - is_other * trained.strange)
+    scripts = sum(change for change in more if change > 0)
+    if trained.unknown >= FEW_KNOWN:
+        return Changes(scripts, None, None)
+    strange = one.strange - is_other * trained.strange if one.num_strange >= STRANGE_CELLS else None
+    return Changes(scripts, one.unknown - trained.unknown, strange)
 
 
 def _judged(one: TextStatistics, trained: TextStatistics) -> Iterator[tuple[str, str]]:
     is_other = one.split != TRAIN
     changes = changes_of(one, trained)
-    if is_other and changes.scripts > MUCH_OF_SCRIPTS:
+    if is_other and (changes.scripts or 0) > MUCH_OF_SCRIPTS:
         name = max(one.scripts, key=lambda script: one.scripts[script] - trained.scripts.get(script, 0.0))
         before = trained.scripts.get(name, 0.0)
         yield "Another script", f"{one.scripts[name]:.1%} of the letters are {name}, of the training rows {before:.1%}."
-    if changes.unknown_words is None:
-        return
-    if is_other and changes.unknown_words > MANY_UNKNOWN:
+    if is_other and (changes.unknown_words or 0) > MANY_UNKNOWN:
         yield (
             "Unknown words",
             f"{one.unknown:.1%} of the words are in no training row, where {trained.unknown:.1%} were expected: they "
             "are in another language, or about another subject.",
         )
-    number = round(one.strange * one.cells)
-    if changes.strange_texts > STRANGE_SHARE and number >= STRANGE_CELLS:
+    if (changes.strange_texts or 0) > STRANGE_SHARE:
         yield (
             "Strange texts",
-            f"{number:,} cells ({one.strange:.1%}) have words that hardly another row has, or the same words again and "
-            "again: they are of another language, or of none.",
+            f"{one.num_strange:,} cells ({one.strange:.1%}) have words that hardly another row has, or the same words "
+            "again and again: they are of another language, or of none.",
         )

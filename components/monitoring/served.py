@@ -181,8 +181,10 @@ class Adder:
             if cells is None:
                 self._all_missing(name, column, newest)
             elif column.is_text and cells.dtype == object:
-                _merge(state.texts, name, _texts_of(cells, newest, column))
-                self._add_written(column, cells)
+                is_text, cells = _as_texts(cells)
+                state.odd += int((~is_text).sum())
+                _merge(state.texts, name, _texts_of(cells[is_text], newest[is_text], column))
+                self._add_written(column, cells[is_text])
             elif not column.is_text and cells.dtype != object and cells.ndim == 1:
                 _merge(state.numbers, name, _numbers_of(cells, newest, column.edges))
             else:
@@ -195,9 +197,10 @@ class Adder:
 
     def _add_written(self, column: TrainingColumn, cells: Array) -> None:
         before = self.state.written.get(column.name, Counts())
-        if column.texts is None or before.cells >= MAX_CELLS:
+        if column.texts is None or before.cells >= MAX_CELLS or not len(cells):
             return
-        texts = [(cell or b"").decode(errors="replace") for cell in cells.ravel()]
+        joined = (b" ".join(filter(None, cell)) if isinstance(cell, tuple) else cell or b"" for cell in cells)
+        texts = [cell.decode(errors="replace") for cell in joined]
         self.state.written[column.name] = before + compare(pa.array(texts, pa.string()), column.texts.words)
 
     def _in_time(self, block: Block) -> Block:
@@ -354,13 +357,29 @@ def _numbers_of(cells: Array, newest: Array, edges: Array) -> Numbers:
     return Numbers(counts, rows, missing, float(values.min()), float(values.max()))
 
 
+def _as_texts(cells: Array) -> tuple[Array, Array]:
+    """Return which rows are of text, (rows,) bool; and the cells of all rows, (rows,) object: bytes, a tuple of them
+    where a cell has several values, None where it is missing.
+
+    Args:
+        cells: (rows,) or (rows, any) object.
+    """
+    found = np.empty(len(cells), object)
+    found[:] = [tuple(row) for row in cells.tolist()] if cells.ndim > 1 else cells
+    if {*map(type, found)} <= {bytes, type(None)}:
+        return np.ones(len(found), bool), found
+    values = (cell if isinstance(cell, tuple) else (cell,) for cell in found)
+    is_text = [all(value is None or isinstance(value, bytes) for value in own) for own in values]
+    return np.array(is_text, bool), found
+
+
 def _texts_of(cells: Array, newest: Array, column: TrainingColumn) -> Texts:
     found = Texts(rows=np.bincount(newest, minlength=2))
     for group in (BEFORE, NEWEST):
         own = cells[newest == group]
         if not len(own):
             continue
-        is_several = own.ndim == 2 or column.separator is not None or isinstance(own[0], tuple)
+        is_several = column.separator is not None or any(isinstance(cell, tuple) for cell in own)
         values = _several(own, column.separator, found, group) if is_several else own.tolist()
         counted = Counter(values)
         nothing = counted.pop(None, 0) + counted.pop(b"", 0)
@@ -372,14 +391,11 @@ def _texts_of(cells: Array, newest: Array, column: TrainingColumn) -> Texts:
 
 def _several(cells: Array, separator: str | None, found: Texts, group: int) -> list[bytes]:
     """Return the values of lists; a row without values is missing."""
-    if cells.ndim == 2:
-        rows: Sequence[Sequence[bytes]] = cells.tolist()
-    else:
-        cut = (separator or "").encode()
-        rows = [
-            cell if isinstance(cell, tuple) else () if not cell else cell.split(cut) if cut else (cell,)
-            for cell in cells.tolist()
-        ]
+    cut = (separator or "").encode()
+    rows: list[Sequence[bytes]] = [
+        cell if isinstance(cell, tuple) else () if not cell else cell.split(cut) if cut else (cell,)
+        for cell in cells.tolist()
+    ]
     kept = [[value for value in row if value] for row in rows]
     found.missing[group] += sum(not row for row in kept)
     return [value for row in kept for value in row]

@@ -64,11 +64,13 @@ class MonitoringConfig(Section):
     """Largest increase, over all scripts, of their share of the letters, in each column of text. 1: no bound."""
     unknown_words: Share = 0.15
     """Largest increase of the share of words that no training row has, in each column of text. The expected share is
-    that of the words of a training row that no other training row has. 1: no bound.
+    that of the words of a training row that no other training row has; from half of them on, nothing is judged. 1: no
+    bound.
     """
     strange_texts: Share = 0.02
     """Largest increase of the share of strange texts, in each column of text: of five or more words of which four
-    fifths are unknown, or of the same words again and again. 1: no bound.
+    fifths are unknown, or of the same words again and again. Fewer than 5 strange texts are not judged, nor are any
+    where half of the words are expected to be unknown. 1: no bound.
     """
     scores: Share = 0.1
     """Largest distance of the model's answers from those for the evaluation split when the version was pushed, and of

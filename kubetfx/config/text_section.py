@@ -1,5 +1,6 @@
 """The section `features.text_encoder`: how columns of text become numbers."""
 
+import unicodedata
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -26,11 +27,44 @@ class TextCleaningConfig(Section):
     """Every web address becomes the word `url`."""
     contractions: Literal["english"] | dict[str, str] = "english"
     """`english`: `don't` becomes `do not`, by kubetfx's table. Otherwise a table of your own, such as `{don't: do
-    not}`, or a file of it, with a tab between the two on each line; `{}`: none."""
+    not}`, or a file of it, with a tab between the two on each line; `{}`: none. Case, spaces around a word and the kind
+    of apostrophe do not count."""
     digits: Literal["keep", "zero"] = "keep"
     """`zero`: every digit becomes 0, so that numbers of equal length become the same word."""
     characters: int = Field(20_000, ge=1)
     """Maximum number of characters of a cell; the rest is cut off."""
+
+    @model_validator(mode="after")
+    def _contractions_have_one_meaning(self) -> Self:
+        written: dict[str, str] = {}
+        table = {} if self.contractions == "english" else self.contractions
+        for word, long in table.items():
+            key = _as_looked_up(word)
+            if not key or " " in key:
+                raise ValueError(
+                    f"contractions are single words. Received: {word!r}. Take it out, or write it as one word"
+                )
+            if _spaced(table[written.setdefault(key, word)]) != _spaced(long):
+                raise ValueError(
+                    f"contractions has one word with two meanings. Received: {written[key]!r}: "
+                    f"{table[written[key]]!r}, and {word!r}: {long!r}. Keep one of them: case, spaces around a word "
+                    "and the kind of apostrophe do not count"
+                )
+        return self
+
+    @property
+    def own_contractions(self) -> dict[str, str]:
+        """The table of the user's own, by words as they are looked up; empty if there is none."""
+        table = {} if self.contractions == "english" else self.contractions
+        return {_as_looked_up(word): _spaced(long) for word, long in table.items()}
+
+
+def _as_looked_up(word: str) -> str:
+    return _spaced(unicodedata.normalize("NFKD", word.replace("\u2019", "'")).lower())
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
 
 
 class TextPretrainConfig(Section):
@@ -108,7 +142,8 @@ class TextEncoderConfig(Section):
     """
     size: Annotated[int, Field(ge=1)] | None = None
     """Dimensions of a token's embedding; for `cnn`, also the channels of each convolution. None: 64; for `bag` and
-    `fasttext`, the number of classes, from 4 to 16.
+    `fasttext`, 4, 8 or 16, whichever is the first not below the number of classes; 16 for more classes and for
+    regression.
     """
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of the tokens of a text that are dropped at random in training."""

@@ -1,6 +1,7 @@
 """A network that starts from the served model says what that says, until it learns; each weight keeps its meaning."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -303,3 +304,69 @@ def test_vectors_of_words_follow_them_into_a_new_vocabulary(preprocess, tmp_path
     before, now = (weights_of(one, layer)[0] for one in (first_fit, warm))
     places = [known[0].index(token) for token in known[1]]
     np.testing.assert_allclose(now[first : first + len(places)], before[first:][places], rtol=1e-6)
+
+
+def remarks(*, classes: int = 2, name: str = "text") -> Rows:
+    words = ["good", "fine", "bad", "poor", "film", "plot", "hero", "song"]
+    return [
+        {
+            name: f"{words[i % 8]} {words[i * i % 5]} {words[i * 3 % 7]} it's {i}",
+            "number": float(i % 7),
+            "place": f"p{i % 3}",
+            "kind": "abcdef"[i % classes],
+        }
+        for i in range(80)
+    ]
+
+
+@pytest.fixture(scope="module")
+def analysed(preprocess) -> Callable[..., Preprocessed]:
+    def analyse(rows: Rows, name: str = "text", **encoder: Any) -> Preprocessed:
+        return preprocess(rows, label="kind", text=[name], text_encoder={"kind": "bag", "ngrams": 1, **encoder})
+
+    return analyse
+
+
+@pytest.fixture(scope="module")
+def served_remarks(analysed, tmp_path_factory) -> Path:
+    """A model of texts, a number and a category."""
+    folder = tmp_path_factory.mktemp("remarks")
+    preprocessed = analysed(remarks())
+    return export(fitted(preprocessed, remarks(), folder / "run", **LEARNS), preprocessed, folder / "model")
+
+
+@pytest.mark.parametrize("table", [{"it's": "it has"}, {}], ids=["edited", "none"])
+def test_table_of_contractions_is_no_vocabulary(served_remarks, analysed, tmp_path, table):
+    preprocessed = analysed(remarks(), cleaning={"contractions": table})
+
+    warm = fitted(preprocessed, remarks(), tmp_path, base=served_remarks, **STAYS)
+
+    assert warm.history["warm_start"]["anew"] == {}
+
+
+def test_table_of_contractions_in_what_was_written_down_of_a_model_does_not_count(served_remarks, analysed, tmp_path):
+    base = shutil.copytree(served_remarks, tmp_path / "model")
+    written = json.loads((base / WEIGHTS).read_text())
+    written["vocabularies"]["contractions.tsv"] = "digest of another table"
+    (base / WEIGHTS).write_text(json.dumps(written))
+
+    warm = fitted(analysed(remarks()), remarks(), tmp_path, base=base, **STAYS)
+
+    assert warm.history["warm_start"]["anew"] == {}
+
+
+def test_vectors_of_words_stay_where_a_class_is_added(analysed, tmp_path):
+    before, now = (analysed(remarks(classes=number)) for number in (5, 6))
+    base = export(fitted(before, remarks(classes=5), tmp_path / "a", **LEARNS), before, tmp_path / "model")
+
+    warm = fitted(now, remarks(classes=6), tmp_path / "b", base=base, **STAYS)
+
+    assert {*warm.history["warm_start"]["anew"].values()} == {"the classes have changed"}
+
+
+def test_another_column_of_text_is_another_column(served_remarks, analysed, tmp_path):
+    rows = remarks(name="other")
+
+    warm = fitted(analysed(rows, "other"), rows, tmp_path, base=served_remarks, **STAYS)
+
+    assert "the columns have changed" in warm.history["warm_start"]["anew"].values()

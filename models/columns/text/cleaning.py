@@ -184,13 +184,13 @@ def _expanded(texts: tf.Tensor, config: TextCleaningConfig) -> tf.Tensor:
 
     def changed(words: tf.Tensor) -> tf.Tensor:
         keys = tf.strings.lower(_replaced(words, "^'+|'+$", ""), encoding="utf-8")
-        return _looked_up(words, keys, "contractions", lambda: _contractions(config.contractions))
+        return _looked_up(words, keys, "contractions", lambda: _contractions(config))
 
     return _changed_pieces(texts, "", changed)
 
 
-def _contractions(chosen: Any) -> Any:
-    path = ENGLISH if chosen == "english" else _table_file(tuple(chosen.items()))
+def _contractions(config: TextCleaningConfig) -> Any:
+    path = ENGLISH if config.contractions == "english" else _table_file(tuple(config.own_contractions.items()))
     return tf.lookup.TextFileInitializer(str(path), tf.string, 0, tf.string, 1, delimiter="\t")
 
 
@@ -199,10 +199,8 @@ def _table_file(contractions: tuple[tuple[str, str], ...]) -> Path:
     """Write a table of the user's as a file, which SavedModels have a copy of. It stays as long as the process."""
     folder = tempfile.mkdtemp(prefix="kubetfx-contractions-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    words = {unicodedata.normalize("NFKD", word.replace("\u2019", "'")).lower(): long for word, long in contractions}
     path = Path(folder) / ENGLISH.name
-    lines = [f"{' '.join(word.split())}\t{' '.join(long.split())}\n" for word, long in words.items()]
-    path.write_text("".join(lines), encoding="utf-8")
+    path.write_text("".join(f"{word}\t{long}\n" for word, long in contractions), encoding="utf-8")
     return path
 
 

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 NGRAMS = "text_ngrams"
 COUNTS = "text_counts"
-SIZES = (4, 16)
-"""Dimensions by default, at least and at most: as many as there are classes, since a linear model has no use for more;
-of regression the most."""
+SIZES = (4, 8, 16)
+"""Dimensions by default: the first that is not below the number of classes, since a linear model has no use for more,
+and the last for more classes and for regression. Few sizes, so that the vectors of a served model nearly always fit
+when classes are added.
+"""
 _NEARLY_NOTHING = 0.01
 """Deviation of initial vectors: an n-gram says nothing until it is learned what it says. With larger ones, a network
 learns texts by heart, by the noise of their rare n-grams."""
@@ -83,8 +85,7 @@ class NGramVectors(TextEncoder):
 
 def _size(transform_output: "tft.TFTransformOutput") -> int:
     num_classes = len(read_features(raw_schema(transform_output)).classes)
-    least, most = SIZES
-    return min(max(num_classes, least), most) if num_classes else most
+    return next((size for size in SIZES if 0 < num_classes <= size), SIZES[-1])
 
 
 class Bag(NGramVectors):

@@ -156,13 +156,19 @@ def test_memory_of_a_column_of_free_text_is_bounded(monkeypatch: pytest.MonkeyPa
     assert isinstance(counted.counts[1], Counter)
 
 
-def test_texts_of_requests_are_compared_with_those_of_training() -> None:
-    trained = [f"the film number {'abcdefghij'[i % 10]} was good fun" for i in range(100)]
+def written_column(trained: list[str]) -> TrainingColumn:
     words = pa.array(sorted({word for text in trained for word in text.split()}))
     statistics = statistics_of("review", TRAIN, compare(pa.array(trained), words))
-    column = replace(category("review", {}), vocabulary=None, texts=TrainingTexts(statistics, words))
-    ref = reference(column)
-    usual = texts(*(text.encode() for text in trained[:50]), None)
+    return replace(category("review", {}), vocabulary=None, texts=TrainingTexts(statistics, words))
+
+
+TRAINED = [f"the film number {'abcdefghij'[i % 10]} was good fun" for i in range(100)]
+FOREIGN = "der streifen war sehr langsam erzählt"
+
+
+def test_texts_of_requests_are_compared_with_those_of_training() -> None:
+    ref = reference(written_column(TRAINED))
+    usual = texts(*(text.encode() for text in TRAINED[:50]), None)
     other = texts(*("этот фильм был очень хороший".encode() for _ in range(30)))
 
     same = found_in(adder_of(Plan(ref, NEWEST, DAY), block(51, {"review": usual})), ref)
@@ -178,6 +184,71 @@ def test_texts_of_requests_are_compared_with_those_of_training() -> None:
     assert found.changes.strange_texts == pytest.approx(30 / 81)
     assert [one.kind for one in both.crossed] == ["scripts"]
     assert "of its letters in other scripts than the training rows, and may have 0.2" in str(both.crossed[0])
+
+
+def test_few_strange_texts_are_not_judged() -> None:
+    ref = reference(written_column(TRAINED))
+    usual = [text.encode() for text in TRAINED[:50]]
+    kinds = {}
+    for number in (4, 5):
+        cells = texts(*usual, *[FOREIGN.encode()] * number)
+        found = found_in(adder_of(Plan(ref, NEWEST, DAY), block(len(cells), {"review": cells})), ref, unseen=1, skew=1)
+        kinds[number] = "strange_texts" in {one.kind for one in found.crossed}
+
+    assert kinds == {4: False, 5: True}
+
+
+def test_texts_of_which_half_of_the_words_are_expected_to_be_unknown_are_judged_by_their_scripts_alone() -> None:
+    column = written_column(TRAINED)
+    assert column.texts is not None
+    rare = replace(column.texts, statistics=replace(column.texts.statistics, unknown=0.6))
+    ref = reference(replace(column, texts=rare))
+    cells = texts(*[FOREIGN.encode()] * 30)
+
+    found = found_in(adder_of(Plan(ref, NEWEST, DAY), block(30, {"review": cells})), ref, unseen=1, skew=1)
+
+    (changes,) = (one.changes for one in found.columns)
+    assert changes is not None
+    assert (changes.unknown_words, changes.strange_texts) == (None, None)
+    assert changes.scripts is not None
+
+
+def test_fewer_than_twenty_texts_are_not_judged() -> None:
+    cells = texts(*["это совсем другой длинный язык".encode()] * 15)
+    few, many = (reference(written_column(trained)) for trained in (TRAINED[:15], TRAINED))
+    more = texts(*cells, *cells)
+
+    for ref, own in ((many, cells), (few, more)):
+        found = found_in(adder_of(Plan(ref, NEWEST, DAY), block(len(own), {"review": own})), ref, unseen=1, skew=1)
+        assert found.crossed == []
+        assert found.columns[0].texts_document["changes"] == dict.fromkeys(
+            ["scripts", "unknown_words", "strange_texts"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected", "odd"),
+    [
+        (texts((b"good", b"film"), b"good fun"), ["good film", "good fun"], 0),
+        (texts(b"good fun", (b"good", b"film"), None), ["good fun", "good film", ""], 0),
+        (texts(b"good fun", 1.5), ["good fun"], 1),
+        (texts((b"good", 1.5), (1.0, 2.0), b"fun"), ["fun"], 2),
+        (texts(1.5, (2.0, 3.0)), [], 2),
+        (np.array([[b"good", b"film"], [b"", b"fun"]], object), ["good film", "fun"], 0),
+    ],
+    ids=["tuple first", "tuple second", "number", "numbers in tuples", "numbers alone", "two dimensions"],
+)
+def test_cells_of_several_values_are_joined_and_those_of_numbers_are_odd(cells, expected, odd) -> None:
+    ref = reference(written_column(TRAINED))
+
+    adder = adder_of(Plan(ref, NEWEST, DAY), block(len(cells), {"review": cells}))
+
+    assert adder.state.odd == odd
+    (found,) = found_in(adder, ref, min_rows=1).columns
+    assert found.rows == len(expected)
+    alone = texts(*(text.encode() for text in expected))
+    other = adder_of(Plan(ref, NEWEST, DAY), block(len(alone), {"review": alone}))
+    assert found.written == found_in(other, ref).columns[0].written
 
 
 def test_words_of_training_rows_are_read_as_examplevalidator_writes_them(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from pydantic import ValidationError
 
 from kubetfx.components.data.column_roles import choose_role
 from kubetfx.components.data.column_scan import ColumnScan
@@ -163,6 +164,7 @@ def test_cleaning_is_as_configured():
     ]
     assert cleaned("Pls reply asap", contractions={"pls": "please"}) == ["please reply asap"]
     assert cleaned("o'er it's", contractions={"O\u2019er": "over"}) == ["over it s"]
+    assert cleaned("you don't", contractions={"don't": "do not", " Don\u2019t": " do  not"}) == ["you do not"]
     assert cleaned("Don't", lower_case=False) == ["do not"]
     assert cleaned("he said 'it's great'") == ["he said it is great"]
     assert cleaned("one two three", characters=5) == ["one t"]
@@ -271,6 +273,21 @@ def test_served_texts_are_those_of_training(texts, tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ({"don't": "do not", " don't": "never"}, 'one word with two meanings. Received: "don\'t": .* Keep one'),
+        ({"don't": "do not", "DON\u2019T": "never"}, "one word with two meanings"),
+        ({"do n't": "do not"}, 'single words. Received: "do n\'t". Take it out'),
+        ({" ": "space"}, "single words. Received: ' '"),
+    ],
+    ids=["spaces", "case and apostrophe", "two words", "empty"],
+)
+def test_tables_of_contractions_that_cannot_be_looked_up_are_refused(table, problem):
+    with pytest.raises(ValidationError, match=problem):
+        TextCleaningConfig(contractions=table)
+
+
 def test_contractions_of_the_user_are_an_asset_of_the_model(preprocess, tmp_path):
     rows = [{"review": f"it was {'gr8' if i % 2 else 'bd'} no. {i}", "liked": "yn"[i % 2]} for i in range(60)]
     table = {"Gr8": "really  great", "bd": "bad"}
@@ -332,7 +349,7 @@ def test_gradients_of_vectors_are_added_up_once(preprocess):
     np.testing.assert_allclose(gradient[:, 0], expected, atol=1e-6)
 
 
-def test_vectors_have_as_many_dimensions_as_there_are_classes(preprocess):
+def test_vectors_have_no_fewer_dimensions_than_there_are_classes_in_few_steps(preprocess):
     def dimensions(labels: list[float | str], **keywords) -> int:
         rows = [{"review": row["review"], "liked": labels[i % len(labels)]} for i, row in enumerate(ROWS)]
         found = preprocess(rows, label="liked", text_encoder={"kind": "bag"}, **keywords)
@@ -340,7 +357,8 @@ def test_vectors_have_as_many_dimensions_as_there_are_classes(preprocess):
         return network.get_layer("text_vectors")._vectors.shape[1]
 
     assert dimensions(["yes", "no"]) == 4
-    assert dimensions([f"class {i}" for i in range(9)]) == 9
+    for number, size in ((4, 4), (5, 8), (6, 8), (9, 16)):
+        assert dimensions([f"class {i}" for i in range(number)]) == size
     assert dimensions([f"class {i}" for i in range(40)]) == 16
     assert dimensions([i + 0.5 for i in range(60)], task="regression") == 16
 
