@@ -117,7 +117,9 @@ def _pack(data: DataConfig, features: FeaturesConfig) -> example_gen_pb2.CustomC
     packed = any_pb2.Any()
     document = data.model_dump(mode="json", exclude={"schema_file", "path", "statistics_rows"})
     roles = features.by_role
-    if not data.splits.keeps_copies_together:  # then they do not decide about the rows, and an edit reads none anew
+    if (
+        not data.splits.keeps_copies_together
+    ):  # then they do not decide about the rows, and after an edit nothing is read again
         roles = {"image": roles["image"]}
     named = {key: list(names) for key, names in roles.items() if names}
     packed.Pack(wrappers_pb2.StringValue(value=json.dumps(document | ({FEATURES: named} if named else {}))))

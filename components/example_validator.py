@@ -1,6 +1,7 @@
-"""ExampleValidator: TFDV's anomalies of the statistics, and checks of the rows themselves. TFDV gets some of the
-columns at a time, since it goes through the schema of all columns for each of them: with two thousand columns, eight
-    seconds per split.
+"""ExampleValidator: TFDV's anomalies of the statistics, and checks of the rows themselves.
+
+TFDV gets some of the columns at a time, since it goes through the schema of all columns for each of them: with two
+thousand columns, that takes eight seconds per split.
 """
 
 import json

@@ -100,9 +100,7 @@ def test_rows_of_a_customer_are_together_in_whatever_split_they_were(inputs, tmp
 
 
 def test_column_that_is_not_there_is_named(inputs, tmp_path):
-    with pytest.raises(
-        DataError, match=r"validation\.group: the rows have no such column\. .*'client'.*Known: number"
-    ):
+    with pytest.raises(DataError, match=r"validation\.group: the rows have no such column\. .*'client'.*Known: number"):
         run(inputs, tmp_path / "fold", 0, group="client")
 
 

@@ -151,9 +151,7 @@ class _Trees(Forest):
 def test_trees_by_themselves_are_refused(tmp_path):
     sections = {"name": "a", "data": {"path": "a.csv", "label": "b"}, "model": {"kind": "trees"}}
 
-    with pytest.raises(
-        ConfigError, match=r"of trees need all their digits\. Received: serving\.weights: int8"
-    ):
+    with pytest.raises(ConfigError, match=r"of trees need all their digits\. Received: serving\.weights: int8"):
         PipelineConfig(tmp_path, **sections, serving={"weights": "int8"})
 
 
