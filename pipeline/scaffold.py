@@ -253,7 +253,7 @@ def _training(num_rows: int, *, is_text: bool) -> list[str]:
         "training:",
         "  epochs: 200  # at most: training stops when the validation loss no longer falls",
         f"  batch_size: {1024 if is_text and is_long else _batch_size(num_rows)}",
-        f"  learning_rate: {0.01 if is_text and is_long else 0.002}",
+        f"  learning_rate: {0.02 if is_text and is_long else 0.002}",
         "  schedule: {kind: constant}  # the weights that are kept are averages: no rate has to fall for them",
     ]
     if is_long:
