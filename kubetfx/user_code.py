@@ -154,7 +154,8 @@ def spec_of(module: str) -> ModuleSpec:
         spec = None
     if spec is None or spec.origin is None:
         raise ConfigError(
-            f"A module of the config cannot be imported. Received: {module}. It is looked for beside pipeline.yaml too."
+            f"The config names code that is missing: the module {module} cannot be imported. Received: {module}. It is "
+            "looked for beside pipeline.yaml too."
         )
     return spec
 

@@ -4,11 +4,18 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kubetfx.models.row_order import POOL, batches_of_indices, lengths_of
 
 NUM_ROWS, BATCH = 1_003, 10
 LENGTHS = np.random.default_rng(0).geometric(0.05, NUM_ROWS).astype(np.int32)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """As a training is: what tf.data draws depends on the seed of the process as well."""
+    tf.random.set_seed(0)
 
 
 def epochs(number: int, **keywords) -> list[list[list[int]]]:
@@ -38,7 +45,7 @@ def test_rows_of_a_batch_have_about_one_length_and_other_neighbours_in_each_epoc
     (any_rows,), (first, second) = epochs(1, seed=3), epochs(2, seed=3, lengths=LENGTHS)
 
     assert padding(any_rows) > 1
-    assert padding(first) < 0.15
+    assert padding(first) < 0.2
     assert not {tuple(sorted(rows)) for rows in first} & {tuple(sorted(rows)) for rows in second}
     means = [LENGTHS[rows].mean() for rows in first]
     assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.4  # short ones do not come first
