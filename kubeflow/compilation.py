@@ -13,7 +13,7 @@ from kubetfx.errors import ConfigError
 from kubetfx.kubeflow.pod_paths import check_workers
 from kubetfx.pipeline.spared_imports import imports_without_beam
 from kubetfx.redirection import logged_to
-from kubetfx.user_code import check_imports, importable, spec_of
+from kubetfx.user_code import check_imports, found_file_of, importable
 
 if TYPE_CHECKING:  # importing TFX takes seconds
     from tfx.orchestration.pipeline import Pipeline
@@ -85,7 +85,7 @@ def check(config: PipelineConfig, *, retrain_gate: bool = False) -> None:
     check_workers(config)
     with importable(config.folder):
         for module in config.own_modules.values():
-            spec_of(module)
+            found_file_of(module)
         check_imports(config.own_modules)
 
 

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +104,10 @@ def file_of(module: str) -> Path | None:
     Raises:
         ModuleNotFoundError: there is no such module.
     """
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
+    origin = _origin_of(module)
+    if origin is None:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
-    path = Path(spec.origin)
+    path = Path(origin)
     is_ours = path.is_relative_to(Path(__file__).parent)
     return None if is_ours or {"site-packages", "dist-packages"} & set(path.parts) else path
 
@@ -136,28 +135,33 @@ def with_neighbours(path: Path, *, key: str) -> dict[Path, list[Import]]:
     return found
 
 
-def spec_of(module: str) -> ModuleSpec:
-    """Find a module that a config names.
+def found_file_of(module: str) -> Path:
+    """Find the file of any module that a config names.
 
     Args:
         module: its import path.
 
     Returns:
-        Where it is; its `origin` is a file.
+        The file.
 
     Raises:
-        ConfigError: it cannot be found.
+        ConfigError: there is no such module.
     """
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # the package around it
-        spec = None
-    if spec is None or spec.origin is None:
+    origin = _origin_of(module)
+    if origin is None:
         raise ConfigError(
             f"The config names code that is missing: the module {module} cannot be imported. Received: {module}. It is "
             "looked for beside pipeline.yaml too."
         )
-    return spec
+    return Path(origin)
+
+
+def _origin_of(module: str) -> str | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # the package around it
+        return None
+    return spec.origin if spec else None
 
 
 def check_imports(modules: Mapping[str, str]) -> None:

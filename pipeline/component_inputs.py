@@ -16,7 +16,7 @@ from kubetfx.config.faults import describe_faults
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError
 from kubetfx.storage import locate
-from kubetfx.user_code import spec_of
+from kubetfx.user_code import found_file_of
 
 
 def read_frozen_schema(config: PipelineConfig) -> str | None:
@@ -133,7 +133,7 @@ def module_digest(module: str) -> str:
     Raises:
         ConfigError: it cannot be found.
     """
-    own_file = Path(str(spec_of(module).origin))
+    own_file = found_file_of(module)
     is_beside_config = "." not in module
     files = sorted(own_file.parent.glob("*.py")) if is_beside_config else [own_file]  # it may import its neighbours
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

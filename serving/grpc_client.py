@@ -7,7 +7,9 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import numpy as np
 import pyarrow as pa
+import tensorflow as tf
 from google.protobuf import json_format
+from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -22,7 +24,6 @@ from kubetfx.errors import RequestError, UsageError
 from kubetfx.proxies import is_loopback
 from kubetfx.serving.predict_client import (
     ClientOptions,
-    InputType,
     NotReachedError,
     PredictClient,
     Row,
@@ -30,9 +31,6 @@ from kubetfx.serving.predict_client import (
     Target,
     batches,
     described,
-    input_types,
-    no_signature,
-    numpy_type,
     through_proxy,
     version_status,
     with_retries,
@@ -66,13 +64,18 @@ class GrpcClient(PredictClient):
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
+    @property
+    def server(self) -> str:
+        """See PredictClient."""
+        return self.address
+
     def close(self) -> None:
         """See PredictClient."""
         self._channel.close()
 
     def predict(self, target: Target, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
         """See PredictClient."""
-        inputs = self._signature(target).inputs
+        inputs = self.signature(target).inputs
         for batch in batches(rows, self.options.batch_size):
             request = predict_pb2.PredictRequest(model_spec=_model_spec(target))
             for name in batch[0]:
@@ -94,10 +97,6 @@ class GrpcClient(PredictClient):
             )
             for status in response.model_version_status
         ]
-
-    def input_types(self, target: Target) -> dict[str, InputType]:
-        """See PredictClient."""
-        return input_types(self._signature(target))
 
     def signatures(self, target: Target) -> dict[str, Signature]:
         """See PredictClient."""
@@ -134,12 +133,6 @@ class GrpcClient(PredictClient):
         if response.status.error_code:
             raise RequestError(self.address, response.status.error_message, code=Code(response.status.error_code))
 
-    def _signature(self, target: Target) -> Signature:
-        found = self.signatures(target).get(target.signature_name)
-        if found is None:
-            raise no_signature(self.address, target)
-        return found
-
     def _ask(self, method: Any, request: Any) -> Any:
         return with_retries(self.options, self.address, lambda: self._ask_once(method, request))
 
@@ -169,7 +162,7 @@ def _column(name: str, rows: Sequence[Row], dtype: str) -> np.ndarray[Any, Any]:
             if any(isinstance(value, list) for value in values):
                 return np.frompyfunc(str.encode, 1, 1)(padded(pa.array(values, pa.list_(pa.string()))))
             return np.array([_to_bytes(value) for value in values], object)
-        return np.array(values, numpy_type(dtype))
+        return np.array(values, tf.as_dtype(types_pb2.DataType.Value(dtype)).as_numpy_dtype)
     except KeyError:
         raise UsageError(f"Every row needs the same columns. Received: a row without {name!r}.") from None
     except (TypeError, ValueError, OverflowError, pa.ArrowInvalid, pa.ArrowTypeError) as error:

@@ -37,6 +37,7 @@ _NUMPY_TYPES: Mapping[str, Any] = {
     "DT_COMPLEX64": np.complex64,
     "DT_COMPLEX128": np.complex128,
 }
+"""By TensorFlow's names. Cells of types that NumPy lacks, such as `DT_BFLOAT16`, are 32-bit numbers."""
 
 
 class NotReachedError(ServingError):
@@ -118,6 +119,10 @@ class PredictClient(Protocol):
             UsageError: rows have different columns, or a column does not fit the model.
         """
 
+    @property
+    def server(self) -> str:
+        """Address of the server, for errors."""
+
     def input_types(self, target: Target) -> dict[str, InputType]:
         """Ask what a signature takes.
 
@@ -130,6 +135,29 @@ class PredictClient(Protocol):
         Raises:
             RequestError: as for `predict`.
         """
+        signature = self.signature(target)
+        return {
+            name: InputType(_NUMPY_TYPES.get(dtype, np.float32), name in signature.lists)
+            for name, dtype in signature.inputs.items()
+        }
+
+    def signature(self, target: Target) -> Signature:
+        """Ask for one of the signatures of a version.
+
+        Args:
+            target: the model and its signature.
+
+        Returns:
+            The signature.
+
+        Raises:
+            RequestError: as for `predict`; FAILED_PRECONDITION if the model has no such signature.
+        """
+        found = self.signatures(target).get(target.signature_name)
+        if found is None:
+            message = f'Serving signature key "{target.signature_name}" not found.'
+            raise RequestError(self.server, message, code=Code.FAILED_PRECONDITION)
+        return found
 
     def signatures(self, target: Target) -> dict[str, Signature]:
         """Ask what a version can be asked for.
@@ -238,17 +266,6 @@ def through_proxy(address: str) -> str:
     )
 
 
-def no_signature(address: str, target: Target) -> RequestError:
-    """Return the error for a model that lacks a signature.
-
-    Args:
-        address: The address of the server.
-        target: that was asked.
-    """
-    message = f'Serving signature key "{target.signature_name}" not found.'
-    return RequestError(address, message, code=Code.FAILED_PRECONDITION)
-
-
 def described(signature: Mapping[str, Any]) -> Signature:
     """Read a signature.
 
@@ -265,24 +282,6 @@ def described(signature: Mapping[str, Any]) -> Signature:
         {name: info.get("dtype", "DT_INVALID") for name, info in outputs.items()},
         tuple(name for name, shape in shapes.items() if [str(one.get("size")) for one in shape] == ["-1", "-1"]),
     )
-
-
-def input_types(signature: Signature) -> dict[str, InputType]:
-    """Return what each input of a signature takes.
-
-    Args:
-        signature: of a model.
-    """
-    return {n: InputType(numpy_type(dtype), n in signature.lists) for n, dtype in signature.inputs.items()}
-
-
-def numpy_type(dtype: str) -> Any:
-    """Return NumPy's type for one of TensorFlow's.
-
-    Args:
-        dtype: its name, such as `DT_FLOAT`; where NumPy has no such type, as for `DT_BFLOAT16`, that of 32-bit numbers.
-    """
-    return _NUMPY_TYPES.get(dtype, np.float32)
 
 
 def version_status(version: int, state: State, code: Code, message: str) -> VersionStatus:

@@ -13,7 +13,6 @@ from kubetfx.errors import RequestError, UsageError
 from kubetfx.proxies import is_loopback
 from kubetfx.serving.predict_client import (
     ClientOptions,
-    InputType,
     NotReachedError,
     PredictClient,
     Row,
@@ -21,8 +20,6 @@ from kubetfx.serving.predict_client import (
     Target,
     batches,
     described,
-    input_types,
-    no_signature,
     through_proxy,
     version_status,
     with_retries,
@@ -64,6 +61,11 @@ class RestClient(PredictClient):
         except httpx.InvalidURL as error:
             raise UsageError(f"`rest` is http://HOST:PORT. Received: {self.url} ({error}).") from None
 
+    @property
+    def server(self) -> str:
+        """See PredictClient."""
+        return self.url
+
     def close(self) -> None:
         """See PredictClient."""
         self._client.close()
@@ -79,7 +81,7 @@ class RestClient(PredictClient):
                 if isinstance(prediction, dict):
                     yield prediction
                 else:  # the name of an only output is left out
-                    only_output = only_output or next(iter(self._signature(target).outputs))
+                    only_output = only_output or next(iter(self.signature(target).outputs))
                     yield {only_output: prediction}
 
     def status(self, model_name: str) -> list[VersionStatus]:
@@ -95,21 +97,11 @@ class RestClient(PredictClient):
             for status in self._field(document, "model_version_status")
         ]
 
-    def input_types(self, target: Target) -> dict[str, InputType]:
-        """See PredictClient."""
-        return input_types(self._signature(target))
-
     def signatures(self, target: Target) -> dict[str, Signature]:
         """See PredictClient."""
         path = f"/v1/models/{quote(target.model_name, safe='')}{_rest_version(target)}/metadata"
         found = self._field(self._ask("GET", path, None), "metadata", "signature_def", "signature_def")
         return {name: described(one) for name, one in found.items()}
-
-    def _signature(self, target: Target) -> Signature:
-        found = self.signatures(target).get(target.signature_name)
-        if found is None:
-            raise no_signature(self.url, target)
-        return found
 
     def _field(self, document: Any, *keys: str) -> Any:
         for key in keys:

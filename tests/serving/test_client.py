@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow as tf
 
 from kubetfx.errors import RequestError, UsageError
 from kubetfx.serving import predict_client
@@ -48,6 +49,21 @@ def test_rows_are_answered_in_order_over_batches(client: PredictClient) -> None:
     assert [answer["count"] for answer in answers] == list(range(10))
     assert answers[3]["greeting"] == "hello n3"
     assert answers[3]["pair"] == [3.5, -3.5]
+
+
+def test_input_of_a_type_that_numpy_lacks_is_given_as_the_model_has_it(tmp_path: Path) -> None:
+    class Doubled(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.bfloat16, name="x")])
+        def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"y": tf.cast(x, tf.float32) * 2}
+
+    model = Doubled()
+    tf.saved_model.save(model, str(tmp_path / "doubled" / "1"), signatures={"serving_default": model.serve})
+    with (
+        RunningServer(options(ModelConfig("doubled", tmp_path / "doubled"))) as server,
+        GrpcClient(f"127.0.0.1:{server.grpc_port}") as asked,
+    ):
+        assert list(asked.predict(Target("doubled"), [{"x": 1.5}, {"x": 4}])) == [{"y": 3.0}, {"y": 8.0}]
 
 
 def test_no_rows_ask_nothing_of_the_model(client: PredictClient) -> None:
