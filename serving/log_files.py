@@ -14,7 +14,6 @@ PART_RECORDS = 65_536
 PART_BYTES = 32 * 2**20
 _LOOKED_AT = 64
 """One record in so many is looked at before any is read."""
-_MINUTE = 60
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class LogFiles:
     newest: int = 0
     """Time of the newest request that was looked at, seconds since 1970."""
     seen: Counter[tuple[int, int]] = field(default_factory=Counter)
-    """Records that were looked at, by version of the model and minute."""
+    """Records that were looked at, by version of the model and second."""
     other_models: Counter[str] = field(default_factory=Counter)
     """The same, of other models."""
     torn: list[tuple[str, int, int]] = field(default_factory=list)
@@ -52,10 +51,10 @@ class LogFiles:
         Args:
             within_seconds: how long before the newest request the newest ones are.
         """
-        oldest = (self.newest - within_seconds) // _MINUTE
+        oldest = self.newest - within_seconds
         counted: Counter[int] = Counter()
-        for (version, minute), count in self.seen.items():
-            if minute >= oldest:
+        for (version, second), count in self.seen.items():
+            if second >= oldest:
                 counted[version] += count
         return max(counted, key=lambda version: (counted[version], version), default=None)
 
@@ -108,4 +107,4 @@ def _look(chunk: Records, model: str, found: LogFiles) -> None:
             found.other_models[head.model] += 1
             continue
         found.newest = max(found.newest, head.seconds)
-        found.seen[head.version, head.seconds // _MINUTE] += 1
+        found.seen[head.version, head.seconds] += 1
