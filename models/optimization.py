@@ -10,7 +10,7 @@ import tensorflow as tf
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import ConfigError
 from kubetfx.models.layers import FittedLayer
-from kubetfx.models.training_rows import AHEAD
+from kubetfx.models.prefetching import fetched_ahead
 from kubetfx.user_code import load_object
 
 Loss = Callable[[Any, Any], Any]
@@ -235,4 +235,4 @@ def weighted_by_class(batches: tf.data.Dataset, weights: dict[int, float]) -> tf
     def weighted(features: Any, label: Any, weight: Any = 1.0) -> tuple[Any, Any, Any]:
         return features, label, weight * tf.gather(table, tf.reshape(tf.cast(label, tf.int64), [-1]))
 
-    return batches.map(weighted, num_parallel_calls=tf.data.AUTOTUNE).prefetch(AHEAD)
+    return fetched_ahead(batches.map(weighted, num_parallel_calls=tf.data.AUTOTUNE))

@@ -42,6 +42,7 @@ def batches_of_indices(
         Indices, each (rows of the batch,) int64.
     """
 
+    @tf.autograph.experimental.do_not_convert  # which has no loop to convert, and takes its time
     def of_epoch(drawn: tf.Tensor) -> tf.data.Dataset:
         indices = tf.range(num_rows, dtype=tf.int64)
         if seed is not None:

@@ -15,6 +15,7 @@ from absl import logging
 from kubetfx.errors import DataError, TrainingError
 from kubetfx.models.examples import RowGroup, read_blocks, read_groups, row_groups
 from kubetfx.models.features import LABEL, WEIGHT
+from kubetfx.models.prefetching import fetched_ahead
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.row_order import batches_of_indices, lengths_of
 from kubetfx.models.row_weights import weights_of
@@ -23,9 +24,6 @@ from kubetfx.models.team import Team
 
 SAMPLE_ROWS = 200_000
 """Rows that layers are fitted to when the data does not fit `training.cache_bytes`."""
-AHEAD = 8
-"""Batches that are fetched while others are learned from. tf.data's own choice grows without need, to hundreds of
-megabytes of wide rows."""
 SAMPLE_GROUPS = 16
 """Number of row groups from which layers are fitted if each of several processes has a part of the rows."""
 
@@ -74,9 +72,12 @@ class TrainingRows:
         else:
             dataset = self._in_files(batch_size, seed, epochs, first_step)
         names = (LABEL, WEIGHT) if WEIGHT in dataset.element_spec else (LABEL,)
-        return dataset.map(
-            lambda row: (row, *(row.pop(name) for name in names)), num_parallel_calls=tf.data.AUTOTUNE
-        ).prefetch(AHEAD)
+
+        @tf.autograph.experimental.do_not_convert
+        def divided(row: dict[str, tf.Tensor]) -> tuple[Any, ...]:
+            return row, *(row.pop(name) for name in names)
+
+        return fetched_ahead(dataset.map(divided, num_parallel_calls=tf.data.AUTOTUNE))
 
     def _in_memory(
         self, arrays: Arrays, batch_size: int, seed: int | None, epochs: range | None, first_step: int
@@ -88,6 +89,7 @@ class TrainingRows:
         start = epochs.start if epochs else 0
         indices = indices.skip(start * math.ceil(self.num_rows / batch_size) + first_step)
 
+        @tf.autograph.experimental.do_not_convert
         def gather(rows: tf.Tensor) -> dict[str, tf.Tensor]:
             return {name: tf.gather(tensor, rows) for name, tensor in tensors.items()}
 

@@ -25,7 +25,7 @@ from kubetfx.pipeline.for_each import iterations
 from kubetfx.pipeline.node_launch import OperatorWhenNeeded, connection_of, launch, outputs_of, state_of
 from kubetfx.pipeline.run_result import NodeResult, NodeState
 from kubetfx.pipeline.runner import Runner, needed
-from kubetfx.pipeline.side_by_side import ExecutorProcesses, fold_of, folds_at_once, groups
+from kubetfx.pipeline.side_by_side import ExecutorProcesses, Work, folds_at_once, groups, is_of_fold
 from kubetfx.pipeline.spared_imports import (
     deferred_tensorflow,
     imports_without_beam,
@@ -61,6 +61,9 @@ _MODULES_OF_RUNS = (
     "tfx.components.trainer.executor",
 )
 """Modules that nodes import when they are executed, besides the components themselves."""
+
+_MODULE_OF_FOLDS = "sklearn.model_selection"
+"""Module that the nodes of folds import besides, which takes half a second."""
 
 _CODE_DIGEST = "code_digest"
 """File of the workspace with the digest of the code that made the cached outputs."""
@@ -114,9 +117,11 @@ class LocalRunner(Runner):
         self._recorder.plan(self._planned)
         try:
             for nodes in groups(others):
-                if self._processes is None or len(nodes) == 1 or self._skipped:
+                if self._processes is None or len(nodes) == 1:
                     for node in nodes:
                         self._run_iterations(node, pipeline, self._store)
+                    if self._processes and any(result.state == "done" for result in self._results):
+                        self._processes.warm_up(_import_for_folds)
                 else:
                     self._run_side_by_side(nodes, pipeline, self._store, self._processes)
         except Exception:
@@ -132,7 +137,7 @@ class LocalRunner(Runner):
     def _forked(self, node_ids: Sequence[str]) -> ExecutorProcesses | None:
         """Return processes for folds of cross-validation; None if the folds run in turn."""
         number = folds_at_once(self._config)
-        if number == 1 or not any(map(fold_of, node_ids)):
+        if number == 1 or not any(map(is_of_fold, node_ids)):
             return None
         imports, session = functools.partial(_imports_for, self._config), self._session
         return ExecutorProcesses(
@@ -142,15 +147,13 @@ class LocalRunner(Runner):
     def _run_side_by_side(
         self, nodes: Sequence[Any], pipeline: Any, store: "MetadataStore", processes: ExecutorProcesses
     ) -> None:
-        """Run independent nodes, with their executors in processes."""
+        """Run nodes as soon as those before them have ended, with their executors in processes."""
         total = len(self._planned)
-        begin = len(self._results) + 1
-        works = [
-            functools.partial(
-                self._run_node, node, pipeline, store, NodeBegins(begin + i, total, node.node_info.id), processes
-            )
-            for i, node in enumerate(nodes)
-        ]
+        works = []
+        for number, node in enumerate(nodes, start=len(self._results) + 1):
+            begins = NodeBegins(number, total, node.node_info.id)
+            do = functools.partial(self._run_node, node, pipeline, store, begins, processes)
+            works.append(Work(begins.node_id, do, after=node.upstream_nodes))
         try:
             processes.side_by_side(works)
         except KeyboardInterrupt:
@@ -159,14 +162,11 @@ class LocalRunner(Runner):
             raise
 
     def _run_iterations(self, node: Any, pipeline: Any, store: "MetadataStore") -> None:
-        """Run a node, once per artifact if a ForEach goes over several. What comes after a skipped node is skipped."""
+        """Run a node, once per artifact if a ForEach goes over several."""
         node_id = node.node_info.id
-        if self._skipped.intersection(node.upstream_nodes):
-            begins = NodeBegins(len(self._results) + 1, len(self._planned), node_id)
-            self._progress(begins)
-            self._end(begins, node, "skipped", started=time.monotonic())
-            return
-        found = iterations(node, lambda: connection_of(pipeline), run_id=self._run_id)
+        found = {node_id: node}
+        if not self._skipped.intersection(node.upstream_nodes):
+            found = iterations(node, lambda: connection_of(pipeline), run_id=self._run_id)
         if len(found) > 1:
             place = self._planned.index(node_id)
             self._planned[place : place + 1] = found
@@ -320,6 +320,9 @@ class LocalRunner(Runner):
         self._progress(begins)
 
         end = functools.partial(self._end, begins, node, started=started)
+        if self._skipped.intersection(node.upstream_nodes):
+            end("skipped")
+            return
         try:
             logged = processes.turns.logged_to(log_path) if processes else logged_to(log_path)
             with reported_to(self._progress), logged:
@@ -391,6 +394,10 @@ def compile_tfx(pipeline: "Pipeline") -> "pipeline_pb2.Pipeline":
             "into the outer one."
         )
     return compiled
+
+
+def _import_for_folds() -> None:
+    importlib.import_module(_MODULE_OF_FOLDS)
 
 
 def _imports_for(config: PipelineConfig) -> contextlib.AbstractContextManager[None]:

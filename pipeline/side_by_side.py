@@ -12,9 +12,10 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,6 +32,16 @@ _PR_SET_PDEATHSIG = 1
 
 class ExecutorError(Exception):
     """An error of an executor in another process."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something to do that takes a process for a while."""
+
+    name: str
+    do: Callable[[], None]
+    after: Collection[str] = ()
+    """Names of what it comes after; those that are not among the works have ended before."""
 
 
 class Turns:
@@ -99,6 +110,18 @@ class ExecutorProcesses:
             number, mp_context=context, initializer=_begin, initargs=(make_operator, shares)
         )
         self._pool.submit(os.getpid)  # the first task forks all of them
+        self._is_warm = False
+
+    def warm_up(self, work: Callable[[], None]) -> None:
+        """Let each process do something while it waits for its first executor. Only the first call counts.
+
+        Args:
+            work: such as an import, which the first executor would wait for.
+        """
+        if not self._is_warm:
+            self._is_warm = True
+            for _ in range(self.number):
+                self._pool.submit(work)
 
     def run(self, operator_class: type, executor_spec: Any, execution_info: Any) -> Any:
         """Run an executor. The thread that calls this has its turn, and waits.
@@ -135,38 +158,39 @@ class ExecutorProcesses:
             raise ExecutorError(message)
         return execution_result_pb2.ExecutorOutput.FromString(output)
 
-    def side_by_side(self, works: Sequence[Callable[[], None]]) -> None:
+    def side_by_side(self, works: Sequence[Work]) -> None:
         """Execute works in threads, which take turns, until one fails.
 
+        A work begins as soon as those before it have ended and a process is free. Of several, the first begins: so
+        works in the order of their steps keep all processes busy until the last step.
+
         Args:
-            works: each calls `run` at some time.
+            works: in an order in which they could be executed in turn. Each calls `run` at some time.
 
         Raises:
-            Exception: the first that failed, when all have ended.
+            Exception: the first that failed, when all that ran have ended.
         """
-        has_failed = threading.Event()
+        waiting = {work.name: work for work in works}
+        running: dict[Future[None], str] = {}
 
-        def do(work: Callable[[], None]) -> None:
+        def do(work: Work) -> None:
             with self.turns.taken():
-                if has_failed.is_set():
-                    return
-                try:
-                    work()
-                except BaseException:
-                    has_failed.set()
-                    raise
+                work.do()
 
         with ThreadPoolExecutor(self.number) as threads:
-            futures: list[Future[None]] = [threads.submit(do, work) for work in works]
             try:
-                for future in futures:
-                    future.exception()
+                while waiting or running:
+                    unfinished = {*waiting, *running.values()}
+                    ready = [work for work in waiting.values() if unfinished.isdisjoint(work.after)]
+                    for work in ready[: self.number - len(running)]:
+                        running[threads.submit(do, waiting.pop(work.name))] = work.name
+                    ended, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        del running[future]
+                        future.result()
             except KeyboardInterrupt:
-                has_failed.set()
                 self.end()
                 raise
-        for future in futures:
-            future.result()
 
     def end(self) -> None:
         """End the processes immediately."""
@@ -238,7 +262,7 @@ def folds_at_once(config: PipelineConfig) -> int:
 
 
 def groups(nodes: Sequence[Any]) -> Iterator[list[Any]]:
-    """Divide nodes into those that may run at the same time: the same step of several folds.
+    """Divide nodes into those that may run at the same time, which are steps of folds, and the others, one by one.
 
     Args:
         nodes: The nodes of a compiled pipeline, in the order in which they run.
@@ -246,18 +270,21 @@ def groups(nodes: Sequence[Any]) -> Iterator[list[Any]]:
     Yields:
         The next ones.
     """
-    for _, same in itertools.groupby(nodes, key=lambda node: fold_of(node.node_info.id) or node.node_info.id):
-        yield list(same)
+    for of_folds, together in itertools.groupby(nodes, key=lambda node: is_of_fold(node.node_info.id)):
+        if of_folds:
+            yield list(together)
+        else:
+            yield from ([node] for node in together)
 
 
-def fold_of(node_id: str) -> str | None:
-    """Return the step of a fold that a node is; None if it is none.
+def is_of_fold(node_id: str) -> bool:
+    """Return whether a node is a step of a fold.
 
     Args:
         node_id: for example `FoldTrainer.3`.
     """
     name, _, number = node_id.rpartition(".")
-    return name if number.isdigit() and name.startswith(FOLD_PREFIX) else None
+    return number.isdigit() and name.startswith(FOLD_PREFIX)
 
 
 _make_operator: Callable[[type, Any], Any]

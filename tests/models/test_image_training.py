@@ -244,6 +244,7 @@ def test_order_depends_on_the_seed_and_the_epoch_alone(project, monkeypatch, cac
         pixels = [np.concatenate([f["pixels"] for f, _ in batches[i : i + 3]]) for i in range(0, len(batches), 3)]
         return [epoch.reshape(len(epoch), -1).sum(axis=1) for epoch in pixels]
 
+    assert rows.shuffled_batches(50, seed=0, epochs=range(1)).options().autotune.enabled is False
     first, second, third = epochs(0, range(3))
     np.testing.assert_array_equal(epochs(0, range(2, 3))[0], third)
     assert not np.array_equal(first, second)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from kubetfx.errors import TrainingError
 from kubetfx.models import training_rows
 from kubetfx.models.features import LABEL
+from kubetfx.models.optimization import weighted_by_class
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.stored_rows import StoredRows
 from kubetfx.models.team import Share, Team
@@ -68,6 +69,17 @@ def test_processes_go_through_the_order_of_one(tmp_path):
     alone = order(Team())
     first, second = order(team(0, 2, 2)), order(team(1, 2, 2))
     assert [before + after for before, after in zip(first, second, strict=True)] == alone
+
+
+@pytest.mark.parametrize("own", [Team(), team(0, 2, 2)], ids=["alone", "team"])
+def test_iterators_of_batches_end_without_waiting_for_a_model_of_their_speed(own):
+    rows = rows_in_memory(22, own)
+    weighted = weighted_by_class(rows.shuffled_batches(6, seed=3, epochs=range(1)), {0: 2.0})
+
+    assert not any(
+        batches.options().autotune.enabled is not False
+        for batches in (rows.shuffled_batches(6, seed=3, epochs=range(1)), rows.validation_batches(6)[0], weighted)
+    )
 
 
 class Kept(Preprocessing):

@@ -17,7 +17,7 @@ from tfx.proto.orchestration import execution_result_pb2
 
 from kubetfx.cores import num_cores
 from kubetfx.errors import DataError
-from kubetfx.pipeline.side_by_side import ExecutorError, ExecutorProcesses, groups
+from kubetfx.pipeline.side_by_side import ExecutorError, ExecutorProcesses, Work, groups
 
 
 class Operator:
@@ -57,9 +57,18 @@ def execute(processes: ExecutorProcesses, folder: Path, spec: str, number: int, 
         print(f"publisher of {number}", flush=True)
 
 
+def warm(folder: Path) -> None:
+    time.sleep(0.2)
+    with (folder / f"{os.getpid()}.warm").open("a") as file:
+        file.write(".")
+
+
 def run(processes: ExecutorProcesses, folder: Path, *specs: str) -> list[Any]:
     found: list[Any] = []
-    works = [partial(execute, processes, folder, spec, number, found) for number, spec in enumerate(specs, start=1)]
+    works = [
+        Work(str(number), partial(execute, processes, folder, spec, number, found))
+        for number, spec in enumerate(specs, start=1)
+    ]
     processes.side_by_side(works)
     return found
 
@@ -98,7 +107,10 @@ def test_process_that_was_killed_is_said(processes, tmp_path):
 def test_after_a_failure_nothing_more_is_begun(processes, tmp_path):
     found: list[Any] = []
     specs = ["data", "wait", "wait", "wait", "wait"]
-    works = [partial(execute, processes, tmp_path, spec, number, found) for number, spec in enumerate(specs)]
+    works = [
+        Work(str(number), partial(execute, processes, tmp_path, spec, number, found))
+        for number, spec in enumerate(specs)
+    ]
 
     with pytest.raises(DataError):
         processes.side_by_side(works)
@@ -115,10 +127,43 @@ def test_interruption_ends_the_processes(processes, tmp_path):
     assert not (tmp_path / "20.log").exists()
 
 
-def test_the_same_step_of_several_folds_is_a_group():
-    names = ["AnomalyGate", "FoldExamples.0", "FoldExamples.1", "Transform", "FoldTrainer.0", "Own.0", "Own.1"]
+def test_each_process_is_warm_before_its_first_executor(processes, tmp_path):
+    for _ in range(2):
+        processes.warm_up(partial(warm, tmp_path))
+    found = run(processes, tmp_path, "wait", "wait")
+
+    files = {path.stem: path.read_text() for path in tmp_path.glob("*.warm")}
+    assert files == {pid: "." for pid, *_ in found}
+    assert len(files) == 2
+
+
+def test_work_begins_when_those_before_it_have_ended_and_a_process_is_free(processes):
+    events: list[str] = []
+    third_began = threading.Event()
+
+    def do(name: str) -> None:
+        events.append(f"{name} begins")
+        if name == "train 3":
+            third_began.set()
+        if name == "train 1":
+            with processes.turns.logged_to(Path(os.devnull)), processes.turns.waiting():
+                assert third_began.wait(60)  # a barrier between the steps would wait forever
+        events.append(f"{name} ends")
+
+    names = [f"{step} {fold}" for step in ("train", "evaluate") for fold in (1, 2, 3)]
+    after = {f"evaluate {fold}": [f"train {fold}", "elsewhere"] for fold in (1, 2, 3)}
+    processes.side_by_side([Work(name, partial(do, name), after=after.get(name, ())) for name in names])
+
+    assert sorted(events) == sorted(f"{name} {what}" for name in names for what in ("begins", "ends"))
+    for name, before in after.items():
+        assert events.index(f"{before[0]} ends") < events.index(f"{name} begins")
+    assert events.index("train 3 begins") < events.index("train 1 ends")
+
+
+def test_steps_of_folds_are_a_group():
+    names = ["AnomalyGate", "FoldExamples.0", "FoldExamples.1", "FoldTrainer.0", "Transform", "Own.0", "Own.1"]
     nodes = [SimpleNamespace(node_info=SimpleNamespace(id=name)) for name in names]
 
     found = [[node.node_info.id for node in group] for group in groups(nodes)]
 
-    assert found == [[names[0]], names[1:3], [names[3]], [names[4]], [names[5]], [names[6]]]
+    assert found == [[names[0]], names[1:4], *([name] for name in names[4:])]

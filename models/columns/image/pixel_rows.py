@@ -22,6 +22,7 @@ from kubetfx.artifacts import CONTENT_HASH, PIXELS
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.columns.image.decoding import decode_and_resize, decode_batch
 from kubetfx.models.examples import read_blocks
+from kubetfx.models.prefetching import fetched_ahead
 from kubetfx.models.team import Team
 
 ENCODED_BYTES = 2**28
@@ -127,11 +128,12 @@ class ImageRows:
             is_averaged: whether the weights are for averages over the parts.
         """
         if self.team.share.is_whole:
-            return batches.map(self._take, parallel).prefetch(tf.data.AUTOTUNE)
+            return fetched_ahead(batches.map(self._take, parallel), tf.data.AUTOTUNE)
         parts = self.team.share.of(batches, is_averaged=is_averaged)
-        return parts.map(
+        weighted = parts.map(
             lambda *part: (*self._take(*part[:-1]), tf.fill(tf.shape(part[0])[:1], part[-1])), parallel
-        ).prefetch(tf.data.AUTOTUNE)
+        )
+        return fetched_ahead(weighted, tf.data.AUTOTUNE)
 
     def _order(self, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
         rows = tf.range(len(self.labels), dtype=tf.int64)
@@ -205,9 +207,9 @@ def load_images(
     if contents is not None:
         encoded = tf.data.Dataset.from_tensor_slices(contents)
     decode = functools.partial(decode_and_resize, model=model, max_pixels=max_pixels)
-    blocks = encoded.map(decode, num_parallel_calls=_PARALLEL).batch(_DECODE_BATCH).prefetch(tf.data.AUTOTUNE)
+    blocks = encoded.map(decode, num_parallel_calls=_PARALLEL).batch(_DECODE_BATCH)
     with tf.device("CPU:0"):  # a GPU's memory is the network's; and of an array TensorFlow would make two copies
-        pixels = tf.concat(list(blocks), axis=0)
+        pixels = tf.concat(list(fetched_ahead(blocks, tf.data.AUTOTUNE)), axis=0)
     logging.info("%d images, decoded once and kept in memory: %d bytes.", len(labels), rows.decoded_bytes)
     return replace(rows, pixels=pixels, contents=None)
 

@@ -13,6 +13,7 @@ from kubetfx.config.text_section import TextPretrainConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models.columns.text.transformer import Transformer, kept, shortened, token_vectors
 from kubetfx.models.optimization import make_optimizer
+from kubetfx.models.prefetching import fetched_ahead
 from kubetfx.models.row_order import batches_of_indices
 from kubetfx.models.training_loop import TrainedModel, fit
 
@@ -117,7 +118,7 @@ class _Hidden:
         rows = batches_of_indices(len(texts), size, seed=seed, lengths=(texts > 0).sum(axis=1))
         tokens = tf.constant(texts)
         batches = rows.repeat().map(lambda indices: tf.gather(tokens, indices)).enumerate()
-        return batches.map(self._hide, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+        return fetched_ahead(batches.map(self._hide, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True), 2)
 
     def _hide(self, number: tf.Tensor, tokens: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         chances = [
