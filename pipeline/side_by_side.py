@@ -161,8 +161,8 @@ class ExecutorProcesses:
     def side_by_side(self, works: Sequence[Work]) -> None:
         """Execute works in threads, which take turns, until one fails.
 
-        A work begins as soon as those before it have ended and a process is free. Of several, the first begins: so
-        works in the order of their steps keep all processes busy until the last step.
+        A work begins as soon as those before it have ended and a process is free, the first of those that could begin
+        before the others: so works in the order of their steps keep all processes busy until the last step.
 
         Args:
             works: in an order in which they could be executed in turn. Each calls `run` at some time.
