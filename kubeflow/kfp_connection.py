@@ -67,7 +67,9 @@ class OpenConnection:
             raise UsageError(f"`host` takes a URL. Received: {self.host}. Try http://{self.host}.")
         with self.explained("ask for its health"):
             self.api = self._connect(connection.ca_certificate)
-            self.is_multi_user = bool(self.api.get_kfp_healthz().multi_user)
+            health = self.api.get_kfp_healthz()
+        self.is_multi_user = bool(health.multi_user)
+        self.pipelines_are_in_kubernetes = health.pipeline_store == "kubernetes"
         self.host = self.api._existing_config.host
         _bound_waiting(self.api._run_api.api_client.rest_client)
         self.namespace = connection.namespace or self.api.get_user_namespace() or None

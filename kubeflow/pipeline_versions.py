@@ -9,6 +9,7 @@ from kubetfx.errors import KubeflowError
 from kubetfx.kubeflow.kfp_connection import PAGE_SIZE, OpenConnection, all_pages, named, quiet
 from kubetfx.kubeflow.package_document import Package, digest
 
+_REFUSED = 400
 _ALREADY_EXISTS = 409
 _PIPELINE_LABEL = "pipelines.kubeflow.org/pipeline-id"
 
@@ -22,13 +23,16 @@ class PipelineVersion:
     name: str
     is_new: bool
     """Whether it was uploaded now."""
+    caution: str = ""
+    """What may be wrong with that, and cannot be seen from here."""
 
 
 def upload(kfp: OpenConnection, package: Package) -> PipelineVersion:
     """Upload a package, as a new pipeline or as a version of the pipeline of its name, unless KFP has it.
 
     The name of a version ends in the package's digest, also if GitOps applied it as a PipelineVersion. KFP names the
-    first version after the pipeline, so the digest of that one is in its description.
+    first version after the pipeline, so the digest of that one is in its description. A version that KFP does not list
+    cannot be found: the API has no other way to ask for one by its name.
 
     Args:
         kfp: an open connection.
@@ -57,7 +61,8 @@ def upload(kfp: OpenConnection, package: Package) -> PipelineVersion:
             if error.status != _ALREADY_EXISTS:
                 raise
             raise KubeflowError(_unlisted(kfp, name, pipeline_id)) from error
-    return PipelineVersion(pipeline_id, version.pipeline_version_id, version.display_name, is_new=True)
+    caution = _caution(kfp, name, pipeline_id) if kfp.pipelines_are_in_kubernetes else ""
+    return PipelineVersion(pipeline_id, version.pipeline_version_id, version.display_name, is_new=True, caution=caution)
 
 
 def _unlisted(kfp: OpenConnection, name: str, pipeline_id: str) -> str:
@@ -69,13 +74,43 @@ def _unlisted(kfp: OpenConnection, name: str, pipeline_id: str) -> str:
     return (
         "Kubeflow Pipelines has this version, and does not list it with its pipeline. Received: 409 for the version "
         f"{name}. If it was applied as a PipelineVersion, it lacks the label that KFP's webhook sets. Set it: "
-        f"kubectl label pipelineversion {name} -n {kfp.namespace or 'kubeflow'} {_PIPELINE_LABEL}={pipeline_id}"
+        f"{_labelling(kfp, name, pipeline_id)}"
     )
 
 
+def _caution(kfp: OpenConnection, name: str, pipeline_id: str) -> str:
+    """Return what an upload may have doubled.
+
+    KFP 2.17 puts the pipeline's name in front of the resource's (`FromPipelineVersionModel` in its
+    pipelineversion_types.go), and so takes an upload beside a PipelineVersion of the same name that it does not list.
+    """
+    return (
+        "Kubeflow Pipelines keeps its pipelines in Kubernetes here, and does not list a PipelineVersion without the "
+        f"label that its webhook sets. If {name} was applied without it, it cannot be seen from here, and this upload "
+        f"is a second version of the same package. To have it found: {_labelling(kfp, name, pipeline_id)}"
+    )
+
+
+def _labelling(kfp: OpenConnection, name: str, pipeline_id: str) -> str:
+    return f"kubectl label pipelineversion {name} -n {kfp.namespace or 'kubeflow'} {_PIPELINE_LABEL}={pipeline_id}"
+
+
 def _pipeline_id(kfp: OpenConnection, name: str) -> str | None:
-    found = kfp.api.list_pipelines(page_size=PAGE_SIZE, filter=named(name), namespace=kfp.api_namespace).pipelines
+    try:
+        found = kfp.api.list_pipelines(page_size=PAGE_SIZE, filter=named(name), namespace=kfp.api_namespace).pipelines
+    except kfp_server_api.ApiException as error:
+        if error.status != _REFUSED or not kfp.pipelines_are_in_kubernetes:
+            raise
+        found = [one for one in _pipelines(kfp) if name in (one.name, one.display_name)]
     return str(found[0].pipeline_id) if found else None
+
+
+def _pipelines(kfp: OpenConnection) -> list[Any]:
+    """Return all pipelines: KFP 2.14.0 knows no filter that asks for equality where it keeps them in Kubernetes."""
+    return all_pages(
+        lambda token: kfp.api.list_pipelines(page_token=token, page_size=PAGE_SIZE, namespace=kfp.api_namespace),
+        "pipelines",
+    )
 
 
 def _upload_first(kfp: OpenConnection, package: Package, *, description: str) -> PipelineVersion:

@@ -91,9 +91,11 @@ def schedule(
 
 
 def _recurring_runs(kfp: OpenConnection, experiment_id: str, name: str) -> list[Any]:
+    """Return the recurring runs of a name. `kfp.Client` keeps the namespace from the API if there is an experiment."""
+    where = {"namespace": kfp.api_namespace} if kfp.api_namespace else {}
     return all_pages(
-        lambda token: kfp.api.list_recurring_runs(
-            page_token=token, page_size=PAGE_SIZE, experiment_id=experiment_id, filter=named(name)
+        lambda token: kfp.api._recurring_run_api.recurring_run_service_list_recurring_runs(
+            page_token=token, page_size=PAGE_SIZE, experiment_id=experiment_id, filter=named(name), **where
         ),
         "recurring_runs",
     )

@@ -190,6 +190,8 @@ def _upload(kfp: OpenConnection, package: Package, progress: Progress) -> Pipeli
     progress(End())
     state = "uploaded" if version.is_new else "as it was"
     progress(Message(f"Pipeline {package.name}, version {version.name}: {state}"))
+    if version.caution:
+        progress(Message(version.caution, style="yellow"))
     return version
 
 

@@ -20,6 +20,13 @@ def find_definition() -> Path | None:
     return path if path.is_file() else None
 
 
+MISSING = (
+    f"requests and answers are not held to the API's definition: there is no {FOLDER / FILE_NAME}; KUBETFX_SCHEMAS "
+    "names the folder of the published schemas"
+)
+"""Why a check was skipped, where the definition is not there."""
+
+
 class Contract:
     """What a client may ask, and a server answer."""
 
@@ -33,11 +40,15 @@ class Contract:
         ]
         self.used: set[str] = set()
         """Operations that were asked for."""
+        self.namespaces: dict[str, set[str | None]] = {}
+        """What the operations that take a namespace were given as such; None for nothing, or an empty one."""
 
     def check_request(self, method: str, path: str, query: Mapping[str, str], body: Any) -> None:
         operation = self._find(method, path)
         self.used.add(operation["operationId"])
         parameters = {parameter["name"]: parameter for parameter in operation.get("parameters", [])}
+        if "namespace" in parameters:
+            self.namespaces.setdefault(operation["operationId"], set()).add(query.get("namespace") or None)
         for name, value in query.items():
             if name not in parameters or parameters[name]["in"] != "query":
                 raise AssertionError(f"{method} {path} takes no {name}")
@@ -46,6 +57,14 @@ class Contract:
         bodies = [parameter for parameter in parameters.values() if parameter["in"] == "body"]
         if bodies:
             self._validate(body, bodies[0]["schema"])
+            definition = self._definitions.get(bodies[0]["schema"].get("$ref", "").rpartition("/")[2], {})
+            if "readOnly" not in definition.get("properties", {}).get("namespace", {"readOnly": True}):
+                self.namespaces.setdefault(operation["operationId"], set()).add(body.get("namespace") or None)
+
+    def forget(self) -> None:
+        """Forget what was asked for."""
+        self.used.clear()
+        self.namespaces.clear()
 
     def check_answer(self, method: str, path: str, status: int, body: Any) -> None:
         responses = self._find(method, path)["responses"]

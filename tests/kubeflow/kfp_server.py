@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 import yaml
@@ -48,6 +48,9 @@ class KfpServer:
 
     contract: Contract | None
     url: str = ""
+    release: tuple[int, int, int] = (2, 17, 0)
+    """Of Kubeflow Pipelines, where releases differ."""
+    pipeline_store: Literal["database", "kubernetes"] = "database"
     is_multi_user: bool = False
     token: str | None = None
     cookie: str | None = None
@@ -91,12 +94,13 @@ class KfpServer:
     # pipelines
 
     def health(self, _: Any, query: Mapping[str, str]) -> Any:
-        return {"multi_user": self.is_multi_user}
+        return {"multi_user": self.is_multi_user, "pipeline_store": self.pipeline_store}
 
     def list_pipelines(self, _: Any, query: Mapping[str, str]) -> Any:
         self._authorize(query.get("namespace", ""))
-        found = self._filtered(self.pipelines.values(), query)
-        return {"pipelines": found, "total_size": len(found)} if found else {}
+        if "filter" in query and self.pipeline_store == "kubernetes" and self.release < (2, 14, 3):
+            raise RefusedError(400, "Filter eq is not implemented for Kubernetes pipeline store.")
+        return self._page("pipelines", self._filtered(self.pipelines.values(), query), query)
 
     def upload(self, package: str, query: Mapping[str, str]) -> Any:
         self._authorize(query.get("namespace", ""))
@@ -113,18 +117,27 @@ class KfpServer:
         return pipeline
 
     def upload_version(self, package: str, query: Mapping[str, str]) -> Any:
+        """From 2.17 on, the resource of an upload is named after its pipeline too, and so is another than one that was
+        applied; a name is taken by the versions that are known to be the pipeline's.
+        """
+        self._authorize_pipeline(query["pipelineid"])
         _refuse_package(package)
-        listed = [version["name"] for version in self.versions[query["pipelineid"]]]
-        if query["name"] in [*listed, *self.unlabelled]:
+        taken = [version["name"] for version in self.versions[query["pipelineid"]]]
+        if self.release < (2, 17, 0):
+            taken += self.unlabelled
+        if query["name"] in taken:
             raise RefusedError(409, "Failed to create a pipeline version")
         return self._add_version(query["pipelineid"], query["name"], query.get("description"), package)
 
     def list_versions(self, _: Any, query: Mapping[str, str], pipeline_id: str) -> Any:
-        versions = self.versions[pipeline_id]
+        self._authorize_pipeline(pipeline_id)
+        return self._page("pipeline_versions", self.versions[pipeline_id], query)
+
+    def _page(self, key: str, found: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
         start = int(query.get("page_token") or 0)
-        size = min(int(query["page_size"]), self.page_size)
-        token = {"next_page_token": str(start + size)} if start + size < len(versions) else {}
-        return {"pipeline_versions": versions[start : start + size], "total_size": len(versions), **token}
+        size = min(int(query.get("page_size") or 20), self.page_size)
+        token = {"next_page_token": str(start + size)} if start + size < len(found) else {}
+        return {key: found[start : start + size], "total_size": len(found), **token} if found else {}
 
     def label(self, name: str, *, pipeline_id: str) -> None:
         """As `kubectl label` does."""
@@ -160,6 +173,7 @@ class KfpServer:
     # runs
 
     def create_run(self, run: dict[str, Any], _: Any) -> Any:
+        self._authorize_experiment(run["experiment_id"])
         self._refuse_parameters(run)
         created = {
             "service_account": "pipeline-runner",
@@ -179,6 +193,7 @@ class KfpServer:
             raise ConnectionAbortedError if answer == "drop" else RefusedError(int(answer), "not now")
         if run_id not in self.runs:
             raise RefusedError(404, f"Run {run_id} not found")
+        self._authorize_run(run_id)
         run = self.runs[run_id]
         look = self.looks[run_id]
         self.looks[run_id] = look + 1
@@ -191,12 +206,14 @@ class KfpServer:
         return {**run, "run_details": {"task_details": details}} if details else run
 
     def retry(self, _: Any, query: Mapping[str, str], run_id: str) -> Any:
+        self._authorize_run(run_id)
         self.runs[run_id]["state"] = "RUNNING"
         self.looks[run_id] = 0
         self.frames, self.final_state = self.frames_of_retry, "SUCCEEDED"
         return {}
 
     def get_version(self, _: Any, query: Mapping[str, str], pipeline_id: str, version_id: str) -> Any:
+        self._authorize_pipeline(pipeline_id)
         return next(v for v in self.versions[pipeline_id] if v["pipeline_version_id"] == version_id)
 
     def log(self, request: Request) -> Response:
@@ -213,24 +230,25 @@ class KfpServer:
         return Response(self.logs[pod], media_type="text/plain")
 
     def terminate(self, _: Any, query: Mapping[str, str], run_id: str) -> Any:
+        self._authorize_run(run_id)
         self.runs[run_id]["state"] = "CANCELED"
         return {}
 
     # schedules
 
     def list_recurring_runs(self, _: Any, query: Mapping[str, str]) -> Any:
-        found = [
-            run
-            for run in self._filtered(self.recurring_runs.values(), query)
-            if run["experiment_id"] == query["experiment_id"]
-        ]
-        return {"recurringRuns": found, "total_size": len(found)} if found else {}
+        self._authorize_experiment(query["experiment_id"])
+        found = self._filtered(self.recurring_runs.values(), query)
+        return self._page("recurringRuns", [r for r in found if r["experiment_id"] == query["experiment_id"]], query)
 
     def create_recurring_run(self, recurring_run: dict[str, Any], _: Any) -> Any:
+        self._authorize_experiment(recurring_run["experiment_id"])
         self._refuse_parameters(recurring_run)
+        namespace = self._namespace_of(recurring_run["experiment_id"])
         created = {
             "service_account": "pipeline-runner",
             **recurring_run,
+            **({"namespace": namespace} if namespace else {}),
             "recurring_run_id": str(uuid.uuid4()),
             "created_at": STARTED,
             "status": "ENABLED" if recurring_run["mode"] == "ENABLE" else "DISABLED",
@@ -239,6 +257,7 @@ class KfpServer:
         return created
 
     def delete_recurring_run(self, _: Any, query: Mapping[str, str], recurring_run_id: str) -> Any:
+        self._authorize_experiment(self.recurring_runs[recurring_run_id]["experiment_id"])
         del self.recurring_runs[recurring_run_id]
         return {}
 
@@ -302,14 +321,26 @@ class KfpServer:
         if not self.is_multi_user and namespace:
             raise RefusedError(400, "In single-user mode, namespace must be empty")
 
+    def _authorize_pipeline(self, pipeline_id: str) -> None:
+        self._authorize(self.pipelines[pipeline_id].get("namespace", ""))
+
+    def _authorize_experiment(self, experiment_id: str) -> None:
+        self._authorize(self._namespace_of(experiment_id))
+
+    def _authorize_run(self, run_id: str) -> None:
+        self._authorize_experiment(self.runs[run_id]["experiment_id"])
+
+    def _namespace_of(self, experiment_id: str) -> str:
+        return str(self.experiments[experiment_id].get("namespace", ""))
+
     def _filtered(self, found: Any, query: Mapping[str, str]) -> list[dict[str, Any]]:
-        (predicate,) = json.loads(query["filter"])["predicates"]
-        assert predicate["operation"] == 1
+        predicates = json.loads(query["filter"])["predicates"] if "filter" in query else []
+        assert all(predicate["operation"] == 1 for predicate in predicates)
         return [
             item
             for item in found
-            if item[predicate["key"]] == predicate["stringValue"]
-            and item.get("namespace", "") in (query.get("namespace", ""), item.get("namespace", ""))
+            if item.get("namespace", "") == query.get("namespace", "")
+            and all(item[predicate["key"]] == predicate["stringValue"] for predicate in predicates)
         ]
 
     def _refuse_parameters(self, run: Mapping[str, Any]) -> None:

@@ -67,10 +67,23 @@ def test_logs_prints_what_the_failed_task_wrote(ask, server, failed, is_ui):
 
 def test_log_is_read_in_the_namespace_of_the_profile(ask, server, failed):
     server.is_ui = server.is_multi_user = True
+    for found in (*server.pipelines.values(), *server.experiments.values()):
+        found["namespace"] = "alice"
     server.logs = {pod_of(failed, "train"): "of alice\n"}
 
     assert ask("logs", "--run", failed, "--namespace", "alice").stdout == "of alice\n"
     assert ask("logs", "--run", failed, "--namespace", "bob").exit_code == 1
+
+
+def test_run_of_another_profile_is_not_shown(ask, server, failed):
+    server.is_multi_user = True
+    for found in (*server.pipelines.values(), *server.experiments.values()):
+        found["namespace"] = "bob"
+
+    outcome = ask("logs", "--run", failed, "--namespace", "alice")
+
+    assert outcome.exit_code == 1
+    assert "403" in outcome.stderr
 
 
 def test_log_that_is_gone_is_an_error_that_says_where_logs_outlive_their_pods(ask, failed):

@@ -1,4 +1,4 @@
-"""What `kubetfx submit` uploads, and when."""
+"""What `kubetfx submit` uploads, and when; and what GitOps has applied, as releases of Kubeflow Pipelines list it."""
 
 import re
 
@@ -9,6 +9,7 @@ from kubetfx.kubeflow.kfp_connection import Connection, OpenConnection
 from kubetfx.kubeflow.package_document import digest, read_package
 from kubetfx.kubeflow.pipeline_versions import upload
 from tests.kubeflow.conftest import change
+from tests.kubeflow.kfp_server import RefusedError
 
 
 def test_a_first_submission_uploads_a_pipeline_of_the_package_s_name(submit, server, package):
@@ -63,7 +64,12 @@ def test_what_the_server_says_of_a_package_is_passed_on(server, package):
         upload(kfp, read_package(package))
 
 
-def test_version_that_git_ops_applied_is_not_uploaded_again(submit, server, package):
+RELEASES = [(2, 14, 0), (2, 14, 4), (2, 15, 0), (2, 16, 1), (2, 17, 0)]
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=str)
+def test_version_that_git_ops_applied_is_not_uploaded_again(submit, server, package, release):
+    server.release, server.pipeline_store, server.page_size = release, "kubernetes", 1
     submit()
     change(package)
     name = f"two-steps-{digest(package)}"
@@ -76,6 +82,7 @@ def test_version_that_git_ops_applied_is_not_uploaded_again(submit, server, pack
 
     assert outcome.exit_code == 0, outcome.stderr
     assert "version for the autumn: as it was" in outcome.stderr
+    assert "kubectl label" not in outcome.stderr
     assert len(versions) == 2
     assert (
         list(server.runs.values())[-1]["pipeline_version_reference"]["pipeline_version_id"]
@@ -83,7 +90,10 @@ def test_version_that_git_ops_applied_is_not_uploaded_again(submit, server, pack
     )
 
 
-def test_version_that_kubeflow_does_not_list_is_told_with_the_label_that_mends_it(submit, server, package):
+@pytest.mark.parametrize("release", RELEASES[:-1], ids=str)
+def test_version_that_kubeflow_does_not_list_is_told_with_the_label_that_mends_it(submit, server, package, release):
+    """Before 2.17 it refuses a second one of the name."""
+    server.release, server.pipeline_store = release, "kubernetes"
     submit()
     change(package)
     server.unlabelled[f"two-steps-{digest(package)}"] = package.read_text()
@@ -101,3 +111,43 @@ def test_version_that_kubeflow_does_not_list_is_told_with_the_label_that_mends_i
 
     assert submit().exit_code == 0
     assert [len(versions) for versions in server.versions.values()] == [2]
+
+
+def test_second_version_that_an_upload_may_be_is_said_where_kubeflow_takes_one(submit, server, package):
+    """2.17 names the resource of an upload otherwise, and the API has no way to see one without the label."""
+    server.pipeline_store = "kubernetes"
+    first = submit()
+    change(package)
+    name = f"two-steps-{digest(package)}"
+    server.unlabelled[name] = package.read_text()
+
+    outcome = submit()
+
+    ((pipeline_id, versions),) = server.versions.items()
+    assert outcome.exit_code == 0, outcome.stderr
+    assert [version["name"] for version in versions] == [name, "two-steps"]
+    assert f"If {name} was applied without it, it cannot be seen from here, and this upload is a second" in " ".join(
+        outcome.stderr.split()
+    )
+    assert f"-n kubeflow pipelines.kubeflow.org/pipeline-id={pipeline_id}" in " ".join(outcome.stderr.split())
+    assert "cannot be seen" not in first.stderr
+
+
+def test_nothing_is_said_of_kubernetes_where_pipelines_are_in_a_database(submit, server, package):
+    submit()
+    change(package)
+    outcome = submit()
+
+    assert "uploaded" in outcome.stderr
+    assert "kubectl label" not in outcome.stderr
+
+
+def test_what_the_server_refuses_of_a_list_is_passed_on(submit, server, monkeypatch):
+    def refuse(_: object, query: dict[str, str]) -> dict[str, str]:
+        if "filter" in query:
+            raise RefusedError(400, "no such filter")
+        return {}
+
+    monkeypatch.setattr(server, "list_pipelines", refuse)
+
+    assert "no such filter" in submit().stderr

@@ -37,6 +37,16 @@ def test_a_second_schedule_of_a_name_takes_the_first_one_s_place(schedule, serve
     assert set(server.recurring_runs) == {changed["recurring_run_id"], other["recurring_run_id"]}
 
 
+def test_schedule_of_another_profile_with_the_name_is_left_alone(schedule, server):
+    server.is_multi_user, server.namespaces = True, ("alice", "bob")
+    schedule("--namespace", "bob")
+    outcome = schedule("--namespace", "alice")
+
+    assert outcome.exit_code == 0, outcome.stderr
+    assert [made["namespace"] for made in server.recurring_runs.values()] == ["bob", "alice"]
+    assert [pipeline["namespace"] for pipeline in server.pipelines.values()] == ["bob", "alice"]
+
+
 def test_a_disabled_schedule_stays_disabled(schedule, server):
     schedule()
     for made in server.recurring_runs.values():
