@@ -254,7 +254,7 @@ def inspect(
     from kubetfx.components.push import push_directory
 
     versions = push_directory.versions(pipeline_config.push_path)
-    artifacts = (pipeline_config.workspace_path / "artifacts" / pipeline_config.example_gen / "examples").glob("[0-9]*")
+    artifacts = (pipeline_config.artifacts.folder / pipeline_config.example_gen / "examples").glob("[0-9]*")
     whole = [path for path in artifacts if (path / TABLE_PROFILE).is_file()]  # a killed run leaves a part
     examples = max(whole, key=lambda path: int(path.name), default=None)
     if not versions or examples is None:

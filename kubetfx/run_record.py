@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from kubetfx.artifact_store import ArtifactStore
 from kubetfx.artifacts import REPORT
 from kubetfx.errors import AnomaliesError, UsageError
 from kubetfx.provenance import Code, DataState
@@ -104,16 +105,29 @@ class RunRecord(BaseModel):
     waiting_version: int | None = None
     """Version that the run made, and that waited for approval when the run ended."""
 
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """Where the outputs of the nodes are."""
+        section = self.config.get("workspace") or {}
+        return ArtifactStore.of(section.get("path") or "", section.get("local"))
+
     def output(self, node_id: str, key: str) -> Path | None:
         """Return the folder of a node's output; None if it has none."""
         uris = [uri for node in self.nodes if node.id == node_id for uri in node.outputs.get(key, [])]
-        return Path(uris[0]) if uris and Path(uris[0]).exists() else None
+        return self.artifacts.find(uris[0]) if uris else None
 
     @property
-    def examples(self) -> Path | None:
-        """Folder of the rows, whichever ExampleGen wrote them."""
-        ids = (node.id for node in self.nodes if "examples" in node.outputs)
-        return self.output(next(ids, ""), "examples")
+    def examples_uri(self) -> str | None:
+        """URI of the rows, whichever ExampleGen wrote them."""
+        return next((uri for node in self.nodes for uri in node.outputs.get("examples", [])), None)
+
+    def examples(self, *, with_rows: bool = True) -> Path | None:
+        """Return the folder of the rows; None if there is none.
+
+        Args:
+            with_rows: whether the rows are needed, and not only what is known of them.
+        """
+        return self.artifacts.find(self.examples_uri, with_rows=with_rows) if self.examples_uri else None
 
     @property
     def failed_node(self) -> NodeRecord | None:

@@ -11,6 +11,7 @@ import functools
 import os
 import re
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -26,7 +27,9 @@ _CONNECT_SECONDS = 5.0
 _ATTEMPTS = 3
 """Tries of each request to S3; a refused connection is reported after about a second."""
 _READ_ATTEMPTS = 7
-"""Tries of a request that reads an object, for half a minute: stores refuse readers temporarily where many read."""
+"""Tries of a request that reads an object, for half a minute: stores refuse readers temporarily where many read.
+
+So often every request is tried within `patiently`."""
 GCS_RETRY_SECONDS = 10
 """Time for which Google's client tries again."""
 GCS_READ_RETRY_SECONDS = 60
@@ -37,6 +40,11 @@ _COPY_BYTES = 8 * 2**20
 
 _ENVIRONMENT = ("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST")
 """Beginnings of the variables that say how a store is reached."""
+
+
+_PATIENCE_LOCK = threading.Lock()
+_num_patient = 0
+"""Contexts of `patiently` that are open in this process, whichever threads they are of."""
 
 
 class ObjectInfo(NamedTuple):
@@ -237,7 +245,8 @@ class ObjectPath:
         from pyarrow.lib import ArrowException
 
         try:
-            yield _connect(self.scheme, self.bucket, tuple(environment().items()), is_reading=is_reading)
+            is_patient = is_reading or _num_patient > 0
+            yield _connect(self.scheme, self.bucket, tuple(environment().items()), is_patient=is_patient)
         except (OSError, ArrowException) as error:
             is_local = isinstance(error, OSError) and error.filename is not None
             store = _store(self.scheme)
@@ -308,6 +317,21 @@ def list_files(folder: Location, pattern: str | None = None) -> Sequence[Locatio
         return folder.glob(pattern or "*")  # a listing tells objects from folders
     found = folder.iterdir() if pattern is None else folder.glob(pattern)
     return [path for path in sorted(found) if path.is_file()]
+
+
+@contextlib.contextmanager
+def patiently() -> Iterator[None]:
+    """Ask a store that refuses or cannot be reached again for half a minute, within the context: while hours of work
+    depend on it. Otherwise only readers wait, and the others learn of a wrong address within a second.
+    """
+    global _num_patient  # noqa: PLW0603
+    with _PATIENCE_LOCK:
+        _num_patient += 1
+    try:
+        yield
+    finally:
+        with _PATIENCE_LOCK:
+            _num_patient -= 1
 
 
 def check_writable(folder: ObjectPath) -> None:
@@ -402,11 +426,11 @@ def _store(scheme: str) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _connect(scheme: str, bucket: str, variables: tuple[tuple[str, str], ...], *, is_reading: bool) -> Any:
+def _connect(scheme: str, bucket: str, variables: tuple[tuple[str, str], ...], *, is_patient: bool) -> Any:
     """Arrow's file system for a bucket. The variables are those of `environment`: after a change it connects again."""
     if scheme == "s3":
-        return _connect_to_s3(bucket, attempts=_READ_ATTEMPTS if is_reading else _ATTEMPTS)
-    return _connect_to_gcs(GCS_READ_RETRY_SECONDS if is_reading else GCS_RETRY_SECONDS)
+        return _connect_to_s3(bucket, attempts=_READ_ATTEMPTS if is_patient else _ATTEMPTS)
+    return _connect_to_gcs(GCS_READ_RETRY_SECONDS if is_patient else GCS_RETRY_SECONDS)
 
 
 def _connect_to_s3(bucket: str, *, attempts: int) -> Any:

@@ -35,7 +35,7 @@ def key_of(config: PipelineConfig) -> str | None:
     places = [  # a workspace may have been moved
         place.absolute() if isinstance(place, Path) else place for place in (config.workspace_path, config.push_path)
     ]
-    text = f"{code_digest(_CODE)} {places} {config.model_dump_json()}"
+    text = f"{code_digest(_CODE)} {places} {config.artifacts.root} {config.model_dump_json()}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -75,8 +75,9 @@ def _python() -> str:
 
 
 def _workspace(config: PipelineConfig) -> str:
-    preflight.check_folder(config.workspace_path, section="workspace")
-    return str(config.workspace_path)
+    preflight.check_workspace(config)
+    bucket = config.artifacts.bucket
+    return f"{bucket}, and {config.workspace_path} for what stays here" if bucket else str(config.workspace_path)
 
 
 def _disk(workspace: Path) -> str:

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import gc
 import importlib
-import shutil
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from kubetfx.code_digest import code_digest
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import redacted
 from kubetfx.engine.session import Session
-from kubetfx.errors import KubetfxError, NodeFailedError, UsageError, root_cause
+from kubetfx.errors import KubetfxError, NodeFailedError, StorageError, UsageError, root_cause
 from kubetfx.pipeline import compiled_pipeline, final_status
 from kubetfx.pipeline.for_each import iterations
 from kubetfx.pipeline.node_launch import OperatorWhenNeeded, connection_of, launch, outputs_of, state_of
@@ -37,7 +36,7 @@ from kubetfx.progress import Begin, End, NodeBegins, NodeEnds, reported_to
 from kubetfx.redirection import logged_to
 from kubetfx.run_record import RunRecord
 from kubetfx.storage import is_url
-from kubetfx.workspace import Turn
+from kubetfx.workspace import METADATA, Turn
 
 if TYPE_CHECKING:  # importing TFX takes seconds, and the first line is to be on the screen before that
     from ml_metadata import MetadataStore
@@ -102,6 +101,7 @@ class LocalRunner(Runner):
     """Which other processes of the run wait for; None: there are none."""
 
     def _run_nodes(self) -> None:
+        self._config.artifacts.begin(self._config.workspace_path / METADATA)
         self._progress(Begin("Loading TFX"))
         with logged_to(self._log_folder / "startup.log"):
             pipeline = self._load()
@@ -140,8 +140,9 @@ class LocalRunner(Runner):
         if number == 1 or not any(map(is_of_fold, node_ids)):
             return None
         imports, session = functools.partial(_imports_for, self._config), self._session
+        artifacts = self._config.artifacts
         return ExecutorProcesses(
-            number, lambda operator_class, spec: OperatorWhenNeeded(operator_class, imports, session, spec)
+            number, lambda operator_class, spec: OperatorWhenNeeded(operator_class, imports, session, artifacts, spec)
         )
 
     def _run_side_by_side(
@@ -157,7 +158,7 @@ class LocalRunner(Runner):
         try:
             processes.side_by_side(works)
         except KeyboardInterrupt:
-            with logged_to(self._log_folder / "startup.log"):
+            with logged_to(self._log_folder / "startup.log"), contextlib.suppress(StorageError):
                 self._discard_broken_executions(store)
             raise
 
@@ -205,10 +206,9 @@ class LocalRunner(Runner):
             self._skipped.add(node.node_info.id)
 
     def _examples_properties(self, record: RunRecord) -> dict[str, Any]:
-        folder = record.examples
-        if self._store is None or folder is None:
+        if self._store is None or record.examples_uri is None:
             return {}
-        artifacts = self._store.get_artifacts_by_uri(str(folder))
+        artifacts = self._store.get_artifacts_by_uri(record.examples_uri)
         return {
             name: getattr(value, value.WhichOneof("value"))
             for artifact in artifacts
@@ -244,7 +244,9 @@ class LocalRunner(Runner):
 
         Then every node may be in the cache, and TensorFlow is not imported until one is not.
         """
-        if any(is_url(path) for path in (self._config.data.path, str(self._config.push_path))):
+        if any(
+            is_url(path) for path in (self._config.data.path, str(self._config.push_path), self._config.artifacts.root)
+        ):
             return None
         importlib.import_module("kubetfx.components.report.run_report")  # before TFX, whose modules pydantic looks into
         with deferred_tensorflow():
@@ -299,10 +301,8 @@ class LocalRunner(Runner):
         broken = self._broken_executions(store)
         for execution in broken:
             execution.last_known_state = metadata_store_pb2.Execution.FAILED
-            for folder in (self._config.workspace_path / "artifacts").glob(f"*/*/{execution.id}"):
-                shutil.rmtree(folder)
-            for folder in (self._config.workspace_path / "artifacts").glob(f"*/.system/*/{execution.id}"):
-                shutil.rmtree(folder)
+            for folder in self._config.artifacts.of_execution(execution.id):
+                self._config.artifacts.remove(folder)
         if broken:
             store.put_executions(broken)
 
@@ -328,13 +328,19 @@ class LocalRunner(Runner):
             with reported_to(self._progress), logged:
                 imports = functools.partial(_imports_for, self._config)
                 execution_id = launch(
-                    node, pipeline, imports=imports, session=self._session, processes=processes, turn=self._turn
+                    node,
+                    pipeline,
+                    imports=imports,
+                    session=self._session,
+                    artifacts=self._config.artifacts,
+                    processes=processes,
+                    turn=self._turn,
                 )
         except KubetfxError:
             end("failed")
             raise
         except KeyboardInterrupt:
-            with logged_to(log_path):
+            with logged_to(log_path), contextlib.suppress(StorageError):  # else the next run does it
                 self._discard_broken_executions(store)
             end("interrupted")
             raise

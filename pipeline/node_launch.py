@@ -7,9 +7,12 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kubetfx.artifact_store import ArtifactStore
 from kubetfx.engine.session import Session
+from kubetfx.pipeline.node_files import DriverHere, run_here
 from kubetfx.pipeline.run_result import NodeState
 from kubetfx.pipeline.side_by_side import ExecutorProcesses, OperatorElsewhere, UnwatchedOperator
+from kubetfx.storage import patiently
 from kubetfx.workspace import Turn
 
 if TYPE_CHECKING:  # importing TFX takes seconds
@@ -35,6 +38,7 @@ def launch(
     *,
     imports: Callable[[], contextlib.AbstractContextManager[None]],
     session: Session,
+    artifacts: ArtifactStore,
     processes: ExecutorProcesses | None,
     turn: Turn | None = None,
 ) -> int:
@@ -45,6 +49,7 @@ def launch(
         pipeline: TFX's, compiled.
         imports: a context to import executors in.
         session: The session of the engine that goes through the data.
+        artifacts: Where artifacts are.
         processes: that run the executor; None: this one does.
         turn: that this process has, and gives away while the executor works; None: there are no others.
 
@@ -52,12 +57,21 @@ def launch(
         The id of the execution; 0 where a condition did not hold.
     """
     from tfx.orchestration.local import runner_utils
-    from tfx.orchestration.portable.launcher import DEFAULT_EXECUTOR_OPERATORS, Launcher
+    from tfx.orchestration.portable.launcher import DEFAULT_DRIVER_OPERATORS, DEFAULT_EXECUTOR_OPERATORS, Launcher
+
+    drivers: dict[Any, Callable[..., Any]] = {}
+    if artifacts.bucket is not None:
+        from kubetfx.components.data import tfx_filesystem
+
+        tfx_filesystem.register()  # the launcher looks whether outputs in the cache are there
+        drivers = {
+            spec: functools.partial(DriverHere, cls, artifacts) for spec, cls in DEFAULT_DRIVER_OPERATORS.items()
+        }
 
     def operator_of(operator_class: type) -> Callable[..., Any]:
         if processes:
             return functools.partial(OperatorElsewhere, operator_class, processes)
-        here = functools.partial(OperatorWhenNeeded, operator_class, imports, session)
+        here = functools.partial(OperatorWhenNeeded, operator_class, imports, session, artifacts)
         return functools.partial(OperatorOutOfTurn, here, turn) if turn else here
 
     deployment = runner_utils.extract_local_deployment_config(pipeline)
@@ -68,9 +82,11 @@ def launch(
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, node.node_info.id),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node.node_info.id),
+        custom_driver_operators=drivers,
         custom_executor_operators={spec: operator_of(cls) for spec, cls in DEFAULT_EXECUTOR_OPERATORS.items()},
     )
-    execution_info = launcher.launch()
+    with patiently() if artifacts.bucket else contextlib.nullcontext():
+        execution_info = launcher.launch()
     assert execution_info is not None  # only for TFX's system nodes, which we have none of
     return int(execution_info.execution_id or 0)
 
@@ -87,6 +103,7 @@ class OperatorWhenNeeded:
         operator_class: type,
         imports: Callable[[], contextlib.AbstractContextManager[None]],
         session: Session,
+        artifacts: ArtifactStore,
         executor_spec: Any,
         platform_config: Any = None,
     ) -> None:
@@ -96,11 +113,13 @@ class OperatorWhenNeeded:
             operator_class: The operator class of TFX.
             imports: a context to import the executor in.
             session: The session of the engine that goes through the data.
+            artifacts: Where artifacts are.
             executor_spec: TFX's specification of the executor.
             platform_config: what TFX hands over besides.
         """
         self._imports = imports
         self._session = session
+        self._artifacts = artifacts
         self._make = functools.partial(operator_class, executor_spec=executor_spec, platform_config=platform_config)
 
     @functools.cached_property
@@ -128,6 +147,9 @@ class OperatorWhenNeeded:
         Returns:
             What the executor says about its outputs.
         """
+        return run_here(self._artifacts, execution_info, self._run)
+
+    def _run(self, execution_info: Any) -> Any:
         operator = self._operator
         if not hasattr(operator, "beam_pipeline_args"):
             return operator.run_executor(execution_info)

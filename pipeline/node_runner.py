@@ -25,7 +25,7 @@ from kubetfx.progress import Begin, End, Message, Progress, silent
 from kubetfx.redirection import logged_to
 from kubetfx.run_record import NodeRecord
 from kubetfx.user_code import importable
-from kubetfx.workspace import Turn, locked, node_locked, shared
+from kubetfx.workspace import METADATA, Turn, locked, node_locked, shared
 
 if TYPE_CHECKING:  # importing TFX takes seconds
     from ml_metadata import MetadataStore
@@ -115,6 +115,8 @@ class NodeRunner(LocalRunner):
         workspace = self._config.workspace_path
         with importable(self._config.folder):
             with shared(workspace, run_id=self._run_id):
+                with self._turn.taken():
+                    self._config.artifacts.begin(workspace / METADATA)
                 pipeline, node = self._find()
                 say = functools.partial(self._progress, Message(f"{self._node_id} runs already. Waiting for its end."))
                 with node_locked(workspace, self._node_id, waiting=say), self._turn.taken():

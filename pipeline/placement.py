@@ -40,7 +40,7 @@ def in_workspace(pipeline: Pipeline, config: PipelineConfig) -> Pipeline:
     Returns:
         The same pipeline.
     """
-    root = str(config.workspace_path / "artifacts")
+    root = config.artifacts.root
     pipeline.pipeline_info = data_types.PipelineInfo(pipeline_name=pipeline.id, pipeline_root=root)
     pipeline.metadata_connection_config = _metadata_in(config.workspace_path)
     return pipeline

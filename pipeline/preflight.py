@@ -31,6 +31,7 @@ from kubetfx.proxies import proxy_of
 from kubetfx.storage import Location, check_writable
 from kubetfx.tables.files import TableFiles
 from kubetfx.user_code import check_imports
+from kubetfx.workspace import METADATA
 
 _MAX_CLASSES = 1_000
 _MAX_SLICES = 1_000
@@ -71,8 +72,8 @@ def check(config: PipelineConfig) -> table_profile.TableProfile | image_files.Im
     engine_arguments.check(config.beam)
     _check_no_pattern(config.workspace_path, section="workspace")
     _check_no_pattern(config.push_path, section="serving.push_directory")
-    check_folder(config.workspace_path, section="workspace")
-    _check_push_directory(config.push_path)
+    check_workspace(config)
+    _check_place(config.push_path, section="serving.push_directory")
     if config.serving.endpoint and push_directory.versions(config.push_path):  # a server without any may not listen
         _check_reachable(config.serving.endpoint)
     if config.data.format == "images":
@@ -227,14 +228,36 @@ def _defined_in(tree: ast.Module) -> list[str]:
     return names
 
 
-def _check_push_directory(place: Location) -> None:
+def check_workspace(config: PipelineConfig) -> None:
+    """Check that the workspace can be written, here and in its bucket.
+
+    Args:
+        config: The config of the pipeline.
+
+    Raises:
+        UsageError: it cannot, or its runs have their artifacts in another place.
+    """
+    check_folder(config.workspace_path, section="workspace")
+    config.artifacts.check(config.workspace_path / METADATA)
+    if config.artifacts.bucket is not None:
+        _check_no_pattern(config.artifacts.bucket, section="workspace")
+        _check_place(config.artifacts.bucket, section="workspace")
+        if engine_arguments.engine_of(config.beam.command_line).is_elsewhere:
+            raise ConfigError(
+                "workspace: an engine's workers read and write a folder that they share with this machine, and not a "
+                f"bucket. Received: {config.artifacts.bucket}, beam.runner: {config.beam.runner}. Give a folder, or "
+                "leave `beam` out."
+            )
+
+
+def _check_place(place: Location, *, section: str) -> None:
     if isinstance(place, Path):
-        check_folder(place, section="serving.push_directory")
+        check_folder(place, section=section)
         return
     try:
         check_writable(place)
     except StorageError as error:
-        raise UsageError(f"serving.push_directory cannot be written. {error}") from None
+        raise UsageError(f"{section} cannot be written. {error}") from None
 
 
 def check_folder(folder: Path, *, section: str) -> None:

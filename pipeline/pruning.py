@@ -2,12 +2,13 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from kubetfx import run_record
+from kubetfx.artifact_store import ArtifactStore
 from kubetfx.components.push import push_directory
 from kubetfx.components.push.labels import protected_versions
 from kubetfx.config.loading import ConfigSource, as_config
@@ -52,6 +53,7 @@ def prune(
 
     Raises:
         UsageError: a run is using the workspace, or `keep` is less than 1.
+        StorageError: the bucket of the workspace cannot be read or written.
 
     Example:
         >>> import kubetfx
@@ -88,13 +90,18 @@ def prune_locked(
     ids = {record.run_id for record in kept}
     gone = [record for record in records if record.run_id not in ids]
     before = None if older_than is None else (datetime.now(UTC) - older_than).timestamp()
-    artifacts = [path for path in _unused_artifacts(workspace, kept) if before is None or path.stat().st_mtime < before]
-    folders = [*artifacts, *(path for record in gone for path in _of_run(workspace, record.run_id))]
-    num_bytes = sum(_num_bytes(folder) for folder in folders)
+    store = config.artifacts
+    stored = store.folders()
+    unused = _unused_artifacts(store, stored, kept)
+    artifacts = [path for path in unused if before is None or stored[path].modified_at < before]
+    folders = [path for record in gone for path in _of_run(workspace, record.run_id)]
+    num_bytes = sum(stored[path].num_bytes for path in artifacts) + sum(map(_num_bytes, folders))
     if not dry_run:
-        _mark_as_deleted(workspace, artifacts)
-        for folder in folders:
-            _remove(folder)
+        _mark_as_deleted(store, artifacts)
+        for path in artifacts:
+            store.remove(path)
+        for path in folders:
+            _remove(path)
     return Pruning(tuple(record.run_id for record in gone), tuple(record.run_id for record in kept), num_bytes)
 
 
@@ -118,15 +125,14 @@ def _kept(
     ]
 
 
-def _unused_artifacts(workspace: Path, kept: Sequence[RunRecord]) -> Iterator[Path]:
+def _unused_artifacts(store: ArtifactStore, folders: Iterable[Path], kept: Sequence[RunRecord]) -> Iterator[Path]:
     """Yield folders of outputs that no kept run has, and what TFX keeps beside them for each execution."""
-    used = {Path(uri) for record in kept for node in record.nodes for uris in node.outputs.values() for uri in uris}
+    uris = [uri for record in kept for node in record.nodes for uris in node.outputs.values() for uri in uris]
+    used = {Path(store.path_of(uri)) for uri in uris}
     executions = {path.name for path in used}
-    for path in sorted((workspace / "artifacts").glob("*/[!.]*/*")):
-        if path not in used:
-            yield path
-    for path in sorted((workspace / "artifacts").glob("*/.system/*/*")):
-        if path.name not in executions:
+    for path in folders:
+        is_used = path.name in executions if path.parent.parent.name == ".system" else path in used
+        if not is_used:
             yield path
 
 
@@ -136,9 +142,9 @@ def _of_run(workspace: Path, run_id: str) -> Iterator[Path]:
     yield from (workspace / "comparisons").glob(f"*{run_id}*")
 
 
-def _mark_as_deleted(workspace: Path, artifacts: Sequence[Path]) -> None:
+def _mark_as_deleted(store: ArtifactStore, artifacts: Sequence[Path]) -> None:
     """Mark removed artifacts as deleted in ML Metadata: the cache checks that files exist, but other readers do not."""
-    path = workspace / METADATA
+    path = store.workspace / METADATA
     if not artifacts or not path.is_file():
         return
     from ml_metadata import MetadataStore
@@ -146,12 +152,12 @@ def _mark_as_deleted(workspace: Path, artifacts: Sequence[Path]) -> None:
 
     connection = metadata_store_pb2.ConnectionConfig()
     connection.sqlite.filename_uri = str(path)
-    store = MetadataStore(connection)
-    uris = {str(artifact) for artifact in artifacts}
-    gone = [artifact for artifact in store.get_artifacts() if artifact.uri in uris]
+    metadata = MetadataStore(connection)
+    uris = {store.uri_of(str(artifact)) for artifact in artifacts}
+    gone = [artifact for artifact in metadata.get_artifacts() if artifact.uri in uris]
     for artifact in gone:
         artifact.state = metadata_store_pb2.Artifact.DELETED
-    store.put_artifacts(gone)
+    metadata.put_artifacts(gone)
 
 
 def _remove(path: Path) -> None:

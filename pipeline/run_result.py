@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from kubetfx.artifact_store import ROWS, ArtifactStore
 from kubetfx.artifacts import SCHEMA, split_folder
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
@@ -97,12 +98,14 @@ class RunResult:
     """The report as an HTML file."""
     notes: list[str] = field(default_factory=list)
     """About images, which model `model.kind: auto` took, and a training that had too few epochs."""
-    examples_path: Path | None = None
-    """Folder of the rows that the model was trained and evaluated on, a folder per split."""
+    examples_uri: str | None = None
+    """URI of the rows."""
     waiting_version: int | None = None
     """Version that waits for approval, and that no server sees until then."""
     cross_validation_path: Path | None = None
     """Folder of cross_validation.json and predictions.parquet; None without `evaluation.cross_validation`."""
+    artifacts: ArtifactStore | None = None
+    """Where the outputs of the nodes are."""
 
     @property
     def changed(self) -> bool:
@@ -118,6 +121,13 @@ class RunResult:
     def metrics(self) -> RunMetrics:
         """Metrics of the model on the evaluation split, by name; empty without an Evaluator of kubetfx."""
         return RunMetrics({} if self.evaluation is None else self.evaluation.metrics)
+
+    @property
+    def examples_path(self) -> Path | None:
+        """Folder of the rows that the model was trained and evaluated on, a folder per split. From a bucket they are
+        fetched.
+        """
+        return self.artifacts.find(self.examples_uri) if self.artifacts and self.examples_uri else None
 
     @property
     def cross_validation(self) -> "CrossValidated | None":
@@ -156,9 +166,10 @@ class RunResult:
 
         from kubetfx.models.examples import files_in
 
-        folder = self.examples_path / split_folder(split) if self.examples_path else None
+        examples = self.examples_path
+        folder = examples / split_folder(split) if examples else None
         if folder is None or not folder.is_dir():
-            splits = sorted(path.name for path in self.examples_path.glob("Split-*")) if self.examples_path else []
+            splits = sorted(path.name for path in examples.glob(ROWS)) if examples else []
             known = ", ".join(name.removeprefix("Split-") for name in splits) or "none"
             raise UsageError(f"There is no such split. Received: {split!r}. The run has: {known}.")
         return pa.concat_tables([pq.ParquetFile(file).read() for file in files_in(folder)])
@@ -198,21 +209,26 @@ def summarize(
     from kubetfx.components.evaluation.evaluation_result import read_result
 
     ranked = sorted(record.nodes, key=lambda node: not _COPY.search(node.id))
-    folders = {key: Path(uris[0]) for node in ranked for key, uris in node.outputs.items() if uris}
-    schema = folders.get("approved_schema", folders.get("schema"))
-    examples, model_run = folders.get("examples"), folders.get("model_run")
+    uris = {key: found[0] for node in ranked for key, found in node.outputs.items() if found}
+
+    def folder(key: str) -> Path | None:
+        return config.artifacts.find(uris[key], with_rows=False) if key in uris else None
+
+    schema = folder("approved_schema") or folder("schema")
+    evaluation, anomalies, examples, model_run = map(folder, ("evaluation", "anomalies", "examples", "model_run"))
     return RunResult(
         run_id=record.run_id,
         nodes=list(nodes),
-        evaluation=read_result(folders["evaluation"]) if "evaluation" in folders else None,
+        evaluation=read_result(evaluation) if evaluation else None,
         pushed_version=pushed_version,
         is_new_version=pushed_version is not None and pushed_version not in versions_before,
-        warnings=_warnings(config, folders["anomalies"]) if "anomalies" in folders else [],
+        warnings=_warnings(config, anomalies) if anomalies else [],
         excluded_columns=_excluded_columns(schema) if schema else {},
         notes=_notes(examples, model_run) if examples and model_run else [],
-        examples_path=examples,
+        examples_uri=uris.get("examples"),
         waiting_version=waiting_version,
-        cross_validation_path=folders.get("cross_validation"),
+        cross_validation_path=folder("cross_validation"),
+        artifacts=config.artifacts,
     )
 
 
@@ -229,7 +245,7 @@ def _notes(examples: Path, model_run: Path) -> list[str]:
 def _warnings(config: PipelineConfig, anomalies: Path) -> list[str]:
     from kubetfx.components.anomaly_gate import read_anomalies
 
-    folders = {path.name.removeprefix("Split-"): path for path in sorted(anomalies.glob("Split-*"))}
+    folders = {path.name.removeprefix("Split-"): path for path in sorted(anomalies.glob(ROWS))}
     return [str(anomaly) for anomaly in read_anomalies(folders, config.validation) if anomaly.action == "warn"]
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubetfx.config.loading import ConfigSource, as_config
@@ -60,7 +59,8 @@ def tune(config: ConfigSource, *, progress: Progress = silent, command: Sequence
 
     run = running.run(config, until="Tuner", progress=progress, command=command)
     folder = next(uris[0] for node in run.nodes for key, uris in node.outputs.items() if key == "tuner_results")
-    results = tuning_results.read(Path(folder))
+    found = config.artifacts.find(folder)
+    results = tuning_results.read(found) if found else None
     assert results is not None  # the Tuner has just ended, or is in the cache
     return TuningRun(run, results)
 
@@ -82,7 +82,7 @@ def results_so_far(config: PipelineConfig) -> "TuningResults | None":
     """
     from kubetfx.components.tuning.tuning_results import TuningResults, latest_path
 
-    path = latest_path(config.workspace_path / "artifacts" / "Tuner")
+    path = latest_path(config.artifacts.folder / "Tuner")
     if not path.is_file():
         return None
     results = TuningResults.model_validate_json(path.read_text(encoding="utf-8"))

@@ -82,13 +82,14 @@ def sources_of(record: RunRecord, properties: Mapping[str, Any], *, ask_model: b
         ask_model: whether the model is asked for predictions.
     """
     statistics = record.output("StatisticsGen", "statistics")
+    model = record.output("Trainer", "model") or record.output("FoldEnsemble", "model")
     return Sources(
         statistics=statistics,
         schema=record.output("AnomalyGate", "approved_schema") or record.output("SchemaGen", "schema"),
         anomalies=record.output("ExampleValidator", "anomalies"),
-        examples=record.examples,
+        examples=record.examples(with_rows=ask_model and model is not None),
         examples_properties=properties,
-        model=record.output("Trainer", "model") or record.output("FoldEnsemble", "model"),
+        model=model,
         ask_model=ask_model,
         evaluation=record.output("Evaluator", "evaluation"),
         tuning=record.output("Tuner", "tuner_results") or record.output("BestTrial", "tuner_results"),

@@ -33,13 +33,13 @@ def with_absolute_paths(document: Mapping[str, Any], *, folder: Path) -> dict[st
     workspace = _workspace(sections.get("workspace"), name, folder)
     if workspace is not None:
         sections["workspace"] = workspace
-        path = _value(workspace, "path")
+        path, local = _value(workspace, "path"), _value(workspace, "local")
         serving = sections.get("serving")
         if _value(serving, "push_directory") is None and isinstance(serving, dict | BaseModel | None):
             model_name = _value(serving, "model_name") or name
             sections["serving"] = _put(serving or {}, "push_directory", f"{path}/pushed/{model_name}")
         if _value(sections.get("data"), "source") and not _value(sections["data"], "path"):
-            sections["data"] = _put(sections["data"], "path", f"{path}/source")
+            sections["data"] = _put(sections["data"], "path", f"{local or path}/source")
     _change(sections, "data", "path", lambda path, key: path if is_web(path) else _anywhere(path, key, folder))
     _change(sections, "serving", "push_directory", lambda path, key: _anywhere(path, key, folder))
     endpoint = _value(sections.get("serving"), "endpoint")
@@ -72,16 +72,21 @@ def _read_words(sections: dict[str, Any], folder: Path) -> None:
 
 
 def _workspace(given: Any, name: Any, folder: Path) -> Any:
-    """Return the section with an absolute path, given as a path or as a section; None if it is invalid, which the
+    """Return the section with absolute paths, given as a path or as a section; None if it is invalid, which the
     validation reports.
     """
     section = {"path": given} if given is None or isinstance(given, str) else given
-    path = _value(section, "path")
-    if path is None and isinstance(name, str):
-        path = f".kubetfx/{name}"
+    default = f".kubetfx/{name}" if isinstance(name, str) else None
+    path, local = _value(section, "path"), _value(section, "local")
+    if path is None:
+        path = default
     if not isinstance(path, str) or not isinstance(section, dict | BaseModel):
         return None
-    return _put(section, "path", _on_disk(path, "workspace", folder))
+    if is_url(path) and local is None:
+        local = default
+    if isinstance(local, str):
+        section = _put(section, "local", _on_disk(local, "workspace.local", folder))
+    return _put(section, "path", _anywhere(path, "workspace", folder))
 
 
 def _change(sections: dict[str, Any], section: str, key: str, change: Callable[[str, str], str]) -> None:

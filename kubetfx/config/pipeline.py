@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pydantic import PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
 
+from kubetfx.artifact_store import ArtifactStore
 from kubetfx.config import tunable_keys
 from kubetfx.config.beam_section import BeamConfig
 from kubetfx.config.data_section import DataConfig, FeaturesConfig, ValidationConfig
@@ -64,7 +65,8 @@ class PipelineConfig(Section):
     """When `kubetfx watch` runs the pipeline again."""
     kubeflow: KubeflowConfig = KubeflowConfig()
     workspace: str | WorkspaceConfig = WorkspaceConfig()
-    """Folder of artifacts, metadata and logs, by default .kubetfx/NAME beside pipeline.yaml; or `{path, keep}`."""
+    """Folder of artifacts, metadata and logs, by default .kubetfx/NAME beside pipeline.yaml; or a place in a bucket for
+    the artifacts; or `{path, local, keep}`."""
 
     _folder: Path = PrivateAttr()
 
@@ -391,8 +393,13 @@ class PipelineConfig(Section):
 
     @property
     def workspace_path(self) -> Path:
-        """Folder of artifacts, metadata and logs."""
-        return Path(self._workspace.path or "")
+        """Folder of this machine for metadata, records and logs; and for artifacts, unless those are in a bucket."""
+        return self.artifacts.workspace
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """Where the artifacts of runs are."""
+        return ArtifactStore.of(self._workspace.path or "", self._workspace.local)
 
     @property
     def keep_runs(self) -> int | None:

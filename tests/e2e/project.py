@@ -97,6 +97,27 @@ def output_folders(project: Project, node: str) -> list[str]:
     return sorted(path.name for path in project.workspace.glob(f"artifacts/{node}/[!.]*/*"))
 
 
+def interrupt(project: Project, *arguments: str | Path, during: str, with_signal: signal.Signals) -> Finished:
+    """Start a run and send a signal while a node is at work."""
+    earlier = set(project.workspace.glob("logs/*"))
+    process = subprocess.Popen(
+        command("run", project.config, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    deadline = time.monotonic() + 120
+    while not any((run / f"{during}.log").is_file() for run in set(project.workspace.glob("logs/*")) - earlier):
+        assert time.monotonic() < deadline, f"{during} did not start"
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(with_signal)
+    stdout, stderr = process.communicate(timeout=60)
+    return Finished(process.returncode, stdout, stderr)
+
+
 class Watching:
     """`kubetfx run --watch`, and what it has said so far."""
 

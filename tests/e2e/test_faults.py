@@ -6,30 +6,12 @@ import re
 import shlex
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.command import Finished, kubetfx_here
-from tests.e2e.project import Project, command, environment, output_folders, states
-
-
-def interrupt(project: Project, *, during: str, with_signal: signal.Signals) -> Finished:
-    """Start a run and send a signal while a node is at work."""
-    earlier = set(project.workspace.glob("logs/*"))
-    process = subprocess.Popen(
-        command("run", project.config), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-    )
-    deadline = time.monotonic() + 120
-    while not any((run / f"{during}.log").is_file() for run in set(project.workspace.glob("logs/*")) - earlier):
-        assert time.monotonic() < deadline, f"{during} did not start"
-        assert process.poll() is None
-        time.sleep(0.01)
-    time.sleep(0.5)
-    process.send_signal(with_signal)
-    stdout, stderr = process.communicate(timeout=60)
-    return Finished(process.returncode, stdout, stderr)
+from tests.command import kubetfx_here
+from tests.e2e.project import Project, command, environment, interrupt, output_folders, states
 
 
 def test_killed_and_interrupted_runs_resume_and_leave_nothing_that_is_used(new_penguins: Project) -> None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from kubetfx.artifact_store import ArtifactStore
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult
 from kubetfx.errors import UsageError
 from kubetfx.pipeline.run_result import RunResult
@@ -17,7 +18,7 @@ def result(tmp_path):
     (tmp_path / "Split-eval").mkdir()
     for shard in range(2):
         pq.write_table(pa.table({"x": [shard, shard]}), tmp_path / "Split-eval" / f"data-{shard}.parquet")
-    return RunResult("1", [], None, 7, True, {}, [], examples_path=tmp_path)
+    return RunResult("1", [], None, 7, True, {}, [], examples_uri=str(tmp_path), artifacts=ArtifactStore(tmp_path))
 
 
 def test_rows_of_a_split_are_a_table(result):

@@ -14,7 +14,7 @@ from kubetfx.config.model_section import DEFAULT_MODULE
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError
-from kubetfx.storage import locate
+from kubetfx.storage import ObjectPath, locate
 
 MINIMAL = {"name": "penguins", "data": {"path": "data", "label": "species"}}
 
@@ -466,7 +466,7 @@ def test_paths_are_relative_to_the_folder_of_the_yaml(write, tmp_path, monkeypat
     assert config.push_path.resolve() == tmp_path.parent / "served"
 
 
-@pytest.mark.parametrize("section", ["data.schema_file", "workspace"])
+@pytest.mark.parametrize("section", ["data.schema_file", "workspace.local"])
 def test_what_is_written_or_read_here_cannot_be_in_a_bucket(write, section):
     message = rf"{section}: a path in this machine's file system is needed\. Received: gs://bucket/x"
     with pytest.raises(ConfigError, match=message):
@@ -534,11 +534,29 @@ def test_workspace_is_a_path_or_a_section(write, tmp_path, given, path, keep):
 
 
 @pytest.mark.parametrize(
+    ("given", "local"),
+    [
+        ("s3://team/houses/", ".kubetfx/penguins"),
+        ({"path": "s3://team/houses", "local": "here", "keep": 3}, "here"),
+    ],
+)
+def test_workspace_in_a_bucket_has_a_folder_here(write, tmp_path, given, local):
+    config = load_config(write(workspace=given))
+
+    assert config.workspace_path == tmp_path / local
+    assert config.artifacts.bucket == ObjectPath("s3", "team/houses")
+    assert str(config.push_path) == "s3://team/houses/pushed/penguins"
+    assert config.with_settings({"training.epochs": 3}).artifacts == config.artifacts
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"kep": 3}, r"workspace\.kep: unknown key\. Did you mean 'keep'\?"),
         ({"keep": 0}, r"workspace\.keep: input should be greater than or equal to 1"),
         ([1], r"workspace: .*Received: \[1\]"),
+        ("ftp://bucket/x", r"workspace: a folder of this machine is needed, or s3://"),
+        ({"path": "work", "local": "here"}, r"workspace\.local is for a workspace in a bucket\. Received: .*/work\."),
     ],
 )
 def test_wrong_workspace_is_refused(write, given, message):
@@ -699,7 +717,7 @@ def test_config_made_in_python_is_one_that_was_read(write, tmp_path, monkeypatch
         ({"trainin": {}}, r"trainin: unknown key\. Did you mean 'training'\?"),
         ({"training": {"epochs": 0}}, r"training\.epochs: .*Received: 0"),
         ({"name": None}, r"name: "),
-        ({"workspace": "s3://bucket/x"}, r"workspace: a path in this machine"),
+        ({"workspace": "http://bucket/x"}, r"workspace: a folder of this machine"),
         ({"data": ["path"]}, r"data: .*Received: \['path'\]"),
         ({"serving": 3}, r"serving: .*Received: 3"),
     ],
