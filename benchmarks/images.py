@@ -403,7 +403,7 @@ def _share(ours: Sequence[Timing], theirs: Sequence[Timing]) -> float:
 
 def _table(title: str, timings: Mapping[str, Sequence[Timing]], *, number: int, unit: str) -> str:
     rounds = len(next(iter(timings.values())))
-    lines = [f"| {title}, median of {rounds} | {unit} a second (lowest to highest) | CPU seconds |", "|---|---|---|"]
+    lines = [f"| {title}, median of {rounds} | {unit} per second (lowest to highest) | CPU seconds |", "|---|---|---|"]
     for name, values in timings.items():
         rates = [number / timing.seconds for timing in values]
         low, middle, high = (f"{f(rates):,.0f}" for f in (min, statistics.median, max))

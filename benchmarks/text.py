@@ -48,12 +48,12 @@ TIMED = "timed"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one way on one set."""
+    """What one way reached on one set."""
 
     accuracy: float
     cross_entropy: float
     seconds: float
-    """Of the training: of scikit-learn `fit`, of kubetfx the nodes Transform and Trainer."""
+    """Seconds of the training: scikit-learn's `fit`, kubetfx's nodes Transform and Trainer."""
 
 
 def run_kubetfx(path: Path, workspace: Path, encoder: str) -> Outcome:

@@ -130,7 +130,7 @@ class TextSet:
     package: str
     """With its version."""
     licence: str
-    """Of the package."""
+    """Licence of the package."""
     read: Callable[[Path], Rows]
 
 

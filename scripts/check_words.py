@@ -52,7 +52,7 @@ ALLOWED = {
 }
 """Exceptions: by file, parts of the text that may have a phrase, with the reason."""
 
-PENDING = ("benchmarks/README.md", "benchmarks/text", "docs/", "models/columns/text/")
+PENDING = ("docs/kubeflow.md", "docs/scale.md", "docs/text.md", "models/columns/text/")
 """Not rewritten yet: take a path out once its files are clean. The decisions below docs/ are checked."""
 
 SKIPPED = ("tests/", "docs/reference/", "scripts/check_words.py")
