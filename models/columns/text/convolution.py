@@ -8,7 +8,8 @@ import tensorflow as tf
 from kubetfx.models.columns.column_type import Encoding
 from kubetfx.models.columns.text.encoders import TOKENS, TextEncoder
 from kubetfx.models.columns.text.text_augmentation import augmented
-from kubetfx.models.columns.text.tokens import VOCABULARY, longest, numbers_of, rows_of, tokenize
+from kubetfx.models.columns.text.text_blocks import in_blocks, shortened
+from kubetfx.models.columns.text.tokens import VOCABULARY, numbers_of, rows_of, tokenize
 
 if TYPE_CHECKING:
     import tensorflow_transform as tft
@@ -60,7 +61,9 @@ class Convolution(InOrder):
 
 
 class TextConvolution(keras.layers.Layer):
-    """Embedding, convolutions and the maximum. Only as many tokens are computed as the longest text of a batch has.
+    """Embedding, convolutions and the maximum.
+
+    In training as many tokens are computed as the longest text of a batch has, and otherwise of a block.
 
     Args:
         size: of the vocabulary.
@@ -72,12 +75,24 @@ class TextConvolution(keras.layers.Layer):
     def __init__(self, *, size: int, dimensions: int, dropout: float, **keywords: Any) -> None:
         super().__init__(**keywords)
         self._dimensions = dimensions
+        self._width = len(WIDTHS) * dimensions
         self._embedding = keras.layers.Embedding(size, dimensions, name="text_vectors")
         self._token_dropout = keras.layers.Dropout(dropout, noise_shape=(None, None, 1))
         self._convolutions = [
             keras.layers.Conv1D(dimensions, width, padding="same", activation="relu", name=f"width_{width}")
             for width in WIDTHS
         ]
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the weights.
+
+        Args:
+            input_shape: of the tokens.
+        """
+        self._embedding.build((None, None))
+        for convolve in self._convolutions:
+            convolve.build((None, None, self._dimensions))
+        super().build(input_shape)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Compute the vectors.
@@ -90,8 +105,23 @@ class TextConvolution(keras.layers.Layer):
             (batch, columns, channels of all convolutions).
         """
         columns = inputs.shape[1]
-        tokens = keras.ops.reshape(inputs, (-1, inputs.shape[2]))[:, : longest(inputs)]
-        is_token = keras.ops.cast(keras.ops.expand_dims(tokens > 0, -1), self.compute_dtype)
+        rows = tf.reshape(inputs, (-1, inputs.shape[2]))
+        if training:
+            found = self._largest(rows, training=True)
+        else:
+            found = tf.cast(in_blocks(self._largest, rows, width=self._width), self.compute_dtype)
+        return tf.reshape(found, (-1, columns, self._width))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape of the vectors.
+
+        Args:
+            input_shape: of the tokens.
+        """
+        return (*input_shape[:2], self._width)
+
+    def _largest(self, tokens: tf.Tensor, *, training: bool = False) -> tf.Tensor:
+        tokens = shortened(tokens)
+        is_token = tf.cast(tokens[:, :, None] > 0, self.compute_dtype)
         vectors = self._token_dropout(self._embedding(tokens), training=training) * is_token
-        found = [keras.ops.max(convolve(vectors) * is_token, axis=1) for convolve in self._convolutions]
-        return keras.ops.reshape(keras.ops.concatenate(found, axis=-1), (-1, columns, len(WIDTHS) * self._dimensions))
+        return tf.concat([tf.reduce_max(convolve(vectors) * is_token, axis=1) for convolve in self._convolutions], -1)

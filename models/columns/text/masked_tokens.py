@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from kubetfx.config.text_section import TextPretrainConfig
 from kubetfx.config.training_section import TrainingConfig
-from kubetfx.models.columns.text.transformer import Transformer, kept, shortened, token_vectors
+from kubetfx.models.columns.text.text_blocks import shortened
+from kubetfx.models.columns.text.transformer import Transformer, kept, token_vectors
 from kubetfx.models.optimization import make_optimizer
 from kubetfx.models.prefetching import fetched_ahead
 from kubetfx.models.row_order import batches_of_indices

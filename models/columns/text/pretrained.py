@@ -16,7 +16,8 @@ from kubetfx.models.columns.column_type import Encoding
 from kubetfx.models.columns.text.attention import encoding_of
 from kubetfx.models.columns.text.encoders import PIECES, VECTORS, TextEncoder
 from kubetfx.models.columns.text.pretrained_folder import PretrainedFolder
-from kubetfx.models.columns.text.transformer import Transformer, in_blocks, mean_vectors
+from kubetfx.models.columns.text.text_blocks import in_blocks
+from kubetfx.models.columns.text.transformer import Transformer, mean_vectors
 
 if TYPE_CHECKING:
     from kubetfx.models.columns.text.transformer_shape import Shape

@@ -89,12 +89,3 @@ def rows_of(values: tf.RaggedTensor, *, columns: int, length: int) -> tf.Tensor:
         (batch, columns, length).
     """
     return tf.reshape(values.to_tensor(shape=[None, length]), [-1, columns, length])
-
-
-def longest(tokens: tf.Tensor) -> tf.Tensor:
-    """Return how many tokens the longest text of a batch has, at least 1: what is behind is not computed.
-
-    Args:
-        tokens: (batch, columns, tokens) whole numbers, 0 behind the last token.
-    """
-    return tf.maximum(tf.reduce_max(tf.reduce_sum(tf.cast(tokens > 0, tf.int32), axis=-1)), 1)

@@ -13,12 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from kubetfx.config.text_section import TextPretrainConfig
-from kubetfx.models.columns.text.tokens import longest
+from kubetfx.models.columns.text.text_blocks import in_blocks, shortened
 from kubetfx.models.columns.text.transformer_shape import Shape
 from kubetfx.models.layers import FittedLayer
 
-BLOCK = 32
-"""Texts that are computed at once where nothing is learned: those of about one length, of which a block is."""
 _MASKED = -1e9
 """Added to the score of what is no token."""
 _DEVIATION = 0.02
@@ -126,41 +124,6 @@ def kept(values: Any) -> Any:
         values: of any shape.
     """
     return values
-
-
-def in_blocks(function: Callable[[tf.Tensor], tf.Tensor], tokens: tf.Tensor, *, width: int) -> tf.Tensor:
-    """Compute vectors of texts in blocks of about one length: memory is bounded, and short texts are not padded to the
-    length of long ones.
-
-    Args:
-        function: from tokens (rows, length) to vectors (rows, width).
-        tokens: (rows, length).
-        width: of a vector.
-
-    Returns:
-        (rows, width), in the order of the tokens.
-    """
-    rows = tf.shape(tokens)[0]
-    order = tf.argsort(tf.reduce_sum(tf.cast(tokens > 0, tf.int32), axis=1), stable=True)
-    tokens = tf.gather(tokens, order)
-    number = tf.maximum((rows + BLOCK - 1) // BLOCK, 1)
-    found = tf.TensorArray(tf.float32, size=number, element_shape=[None, width], infer_shape=False)
-
-    def step(index: tf.Tensor, array: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        block = function(tokens[index * BLOCK : (index + 1) * BLOCK])
-        return index + 1, array.write(index, tf.cast(block, tf.float32))
-
-    _, found = tf.while_loop(lambda index, _: index < number, step, (0, found), parallel_iterations=1)
-    return tf.gather(tf.ensure_shape(found.concat(), [None, width]), tf.math.invert_permutation(order))
-
-
-def shortened(tokens: tf.Tensor) -> tf.Tensor:
-    """Return rows as long as the longest of them: what is behind is not computed.
-
-    Args:
-        tokens: (rows, length).
-    """
-    return tokens[:, : longest(tokens[:, None])]
 
 
 def mean_vectors(

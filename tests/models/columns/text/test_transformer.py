@@ -17,8 +17,9 @@ from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models.columns.text.masked_tokens import pretrain
 from kubetfx.models.columns.text.pretrained import prepare
 from kubetfx.models.columns.text.pretrained_folder import PretrainedFolder
+from kubetfx.models.columns.text.text_blocks import BLOCK
 from kubetfx.models.columns.text.text_type import Text
-from kubetfx.models.columns.text.transformer import BLOCK, Transformer, mean_vectors
+from kubetfx.models.columns.text.transformer import Transformer, mean_vectors
 from kubetfx.models.columns.text.transformer_shape import Shape
 from kubetfx.models.network import build_model
 from kubetfx.models.optimization import compile_model
