@@ -30,6 +30,10 @@ MAX_CELLS = 200_000
 """Approximate number of cells over all splits; of a larger table some row groups are read."""
 WORDS_OF_CELL, UNKNOWN_OF_CELL = 5, 0.8
 """Number of words, and share of unknown ones, from which on a cell is in another language, or in no language."""
+MOST_WORDS, MOST_CHARACTERS = 256, 2_000
+"""Words of a cell that count at most among those of a split, and characters of it that are counted: a cell with a word
+a million times does not decide what is usual.
+"""
 REPEATED_WORDS, LITTLE_ENTROPY = 20, 0.5
 """The same for repetition: number of words, and the entropy as a share of that of different words, below which a cell
 is in no language.
@@ -168,6 +172,7 @@ def _described(cells: pa.Array, words: pa.ListArray) -> Counts:
     encoded = flat.dictionary_encode()
     number = max(len(encoded.dictionary), 1)
     pairs = np.unique(_pairs(lengths, encoded, number))
+    cells = pc.utf8_slice_codeunits(cells, 0, MOST_CHARACTERS)
     by_script = [pc.sum(pc.count_substring_regex(cells, rf"\p{{{name}}}")).as_py() or 0 for name in SCRIPTS]
     letters = pc.sum(pc.count_substring_regex(cells, r"\pL")).as_py() or 0
     text = "".join(pc.utf8_lower(cells).to_pylist())
@@ -179,7 +184,7 @@ def _described(cells: pa.Array, words: pa.ListArray) -> Counts:
         lengths=np.bincount(np.minimum(lengths, MAX_LENGTH), minlength=MAX_LENGTH + 1),
         characters=dict(zip(codes.tolist(), numbers.tolist(), strict=True)),
         words=dict(zip(encoded.dictionary.to_pylist(), np.bincount(pairs % number).tolist(), strict=True)),
-        num_words=len(flat),
+        num_words=int(np.minimum(lengths, MOST_WORDS).sum()),
     )
 
 
@@ -190,7 +195,8 @@ def _compared(words: pa.ListArray, known: pa.Array | None) -> Counts:
     unknown = before[firsts + lengths] - before[firsts]
     is_foreign = (lengths >= WORDS_OF_CELL) & (unknown >= UNKNOWN_OF_CELL * lengths)
     is_repeated = (lengths >= REPEATED_WORDS) & (_entropies(lengths, flat) < LITTLE_ENTROPY)
-    return Counts(num_unknown=int(is_unknown.sum()), num_strange=int((is_foreign | is_repeated).sum()))
+    counted = np.rint(unknown * (np.minimum(lengths, MOST_WORDS) / np.maximum(lengths, 1)))
+    return Counts(num_unknown=int(counted.sum()), num_strange=int((is_foreign | is_repeated).sum()))
 
 
 def _entropies(lengths: Array, flat: pa.Array) -> Array:

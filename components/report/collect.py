@@ -222,9 +222,15 @@ class _Collector:
     def _with_texts(self, model: Any, sample: Any, predictions: Any, column: str, found: Quality) -> Quality:
         from kubetfx.components.report import text_facts
 
-        cleaning = None if self._settings.module else self._settings.cleaning
+        settings = self._settings
         described = text_facts.describe(
-            model, sample.rows, predictions, column=column, seed=self._settings.seed, cleaning=cleaning
+            model,
+            sample.rows,
+            predictions,
+            column=column,
+            seed=settings.seed,
+            cleaning=None if settings.module else settings.cleaning,
+            is_costly=settings.is_text_costly,
         )
         return found.model_copy(update={"texts": described})
 

@@ -45,6 +45,8 @@ class Settings(Model):
     """Address of the server that the config names."""
     cleaning: TextCleaningConfig | None = TextCleaningConfig()
     """Cleaning of texts. None: a pretrained encoder reads them unchanged."""
+    is_text_costly: bool = False
+    """Whether a text takes the model long, as with attention or, for all one knows, the user's own network."""
 
     @classmethod
     def of(cls, config: PipelineConfig) -> Self:
@@ -66,6 +68,7 @@ class Settings(Model):
             validation=config.validation,
             rest=config.serving.endpoint.rest if config.serving.endpoint else None,
             cleaning=None if encoder.kind == "pretrained" else encoder.cleaning,
+            is_text_costly=encoder.kind in ("pretrained", "transformer") or config.model.module is not None,
         )
 
 
@@ -297,6 +300,29 @@ class WarmStart(Model):
         return f"Warm start: {of_all} come from {served}. Initial values have {said}."
 
 
+class Pretraining(Model):
+    """What a layer learned before the training, by guessing masked tokens."""
+
+    texts: int
+    loss: list[float]
+    """On the texts that it learned from, by epoch."""
+    val_loss: list[float]
+    """On the held out ones."""
+
+    @property
+    def words(self) -> str:
+        """How many texts there were, and how well it guesses."""
+        if not self.val_loss:
+            return "Nothing was pretrained, since no text has two tokens."
+        epochs = len(self.val_loss)
+        fell = f"{format_metric(self.val_loss[0])} after the first epoch, " if epochs > 1 else ""
+        return (
+            f"Pretrained for {epochs} {'epochs' if epochs > 1 else 'epoch'} by guessing masked tokens of "
+            f"{self.texts:,} texts: the loss on the tenth that was held out was {fell}"
+            f"{format_metric(self.val_loss[-1])} after the last."
+        )
+
+
 class StoredWeights(Model):
     """The effect of `serving.weights`."""
 
@@ -374,6 +400,8 @@ class Training(Model):
     """The ensemble of networks; the other facts are about the first network."""
     warm_start: WarmStart | None = None
     """Result of `training.warm_start`; None: it was not configured."""
+    pretraining: dict[str, Pretraining] = {}
+    """Results of `features.text_encoder.pretrain`, by layer."""
     calibration: Calibration | None = None
     """Result of `evaluation.calibrate`; None: it was not configured."""
     stored_weights: StoredWeights | None = None
@@ -386,15 +414,17 @@ class Training(Model):
 
     @property
     def taken(self) -> str:
-        """What `model.kind: auto` took, and why, what an ensemble gained, from where it started, how its weights are
-        stored and how it is calibrated, in words; empty for a single model without any of it.
+        """What `model.kind: auto` took, and why, what an ensemble gained, from where it started, what it was pretrained
+        on, how its weights are stored and how it is calibrated, in words; empty for a single model without any of it.
         """
         ensemble = self.ensemble or (self.beside.ensemble if self.beside else None)
         warm_start = self.warm_start or (self.beside.warm_start if self.beside else None)
+        pretraining = self.pretraining or (self.beside.pretraining if self.beside else {})
         said = [
             self.choice.words if self.choice else self.alone,
             ensemble.words if ensemble else "",
             warm_start.words if warm_start else "",
+            *(one.words for one in pretraining.values()),
             self.stored_weights.words if self.stored_weights else "",
             self.calibration.words if self.calibration else "",
         ]

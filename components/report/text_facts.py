@@ -6,8 +6,8 @@ Convolutional Networks", 2014), of the log-odds of a class or of the number that
 for raw texts, so this works for any encoder, and for the user's own network.
 """
 
+import itertools
 import re
-import time
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,14 +33,19 @@ PIECE_CHARACTERS = 100
 """Maximum number of characters that are shown of a word, or between words."""
 MAX_TEXTS = 5_000
 """That key words are looked for in."""
+LONGEST = 50_000
+"""Characters of a text that are looked at, the first ones. Key words are looked for in texts that are shorter."""
+MAX_READ = 5_000_000
+"""Characters of all texts that key words are looked for in."""
 MIN_TEXTS = 5
 """That a key word is in."""
 MAX_CLASSES = 10
 CANDIDATES, KEY_WORDS = 40, 12
 """Words of a class that are left out of texts, and those that are shown."""
 TEXTS_OF_WORD = 8
-SECONDS = 20.0
-"""Time after which the remaining classes are left without key words."""
+MAX_ASKED, MAX_ASKED_COSTLY = 4_000_000, 200_000
+"""Characters of all texts that words are left out of, shared by the classes: of an encoder that reads them fast, and of
+one with attention. A count and not a time, so that the same run has the same words on any machine."""
 BATCH = 1_024
 STRONG = 0.5
 """Effect on log-odds, or share of the deviation of the predictions, below which a text has no strong word."""
@@ -127,8 +132,9 @@ class Texts:
     """Texts of a sample, and how the model is asked for others in their place."""
 
     texts: Sequence[str]
+    """No longer than LONGEST."""
     predictions: "Predictions"
-    """For them."""
+    """For them as they came."""
     ask: Ask
 
     @property
@@ -163,6 +169,7 @@ def describe(
     column: str,
     seed: int,
     cleaning: "TextCleaningConfig | None",
+    is_costly: bool = False,
 ) -> TextFacts:
     """Return facts about a model and the texts of a column.
 
@@ -173,10 +180,11 @@ def describe(
         column: The column of the texts.
         seed: by which texts are drawn.
         cleaning: what is done to texts; None: nothing that is known.
+        is_costly: whether each text takes the model long, as with attention.
     """
     known = np.flatnonzero(predictions.known)
     kept = rows.take(known[: len(predictions.labels)].tolist())
-    texts = [text or "" for text in kept.column(column).to_pylist()]
+    texts = [(text or "")[:LONGEST] for text in kept.column(column).to_pylist()]
     columns = model.raw_columns(kept)
     served = model.facts.served_name(column)
 
@@ -192,13 +200,14 @@ def describe(
     found = Texts(texts, predictions, ask)
     drawn = np.random.default_rng(seed)
     wrong, right = _chosen(found, drawn)
+    looked_in = _looked_in(texts)
     return TextFacts(
         column=column,
         is_classifier=found.is_classifier,
         wrong=[_example(found, position) for position in wrong],
         right=[_example(found, position) for position in right],
-        key_words=list(_key_words(found, drawn)),
-        texts=min(len(texts), MAX_TEXTS),
+        key_words=list(_key_words(found, drawn, looked_in, most_asked=MAX_ASKED_COSTLY if is_costly else MAX_ASKED)),
+        texts=len(looked_in),
         cleaned=_cleaned(texts, cleaning) if cleaning else [],
     )
 
@@ -209,13 +218,17 @@ def words_of(text: str) -> list[re.Match[str]]:
     Args:
         text: as it came.
     """
-    return [found for found in _WORD.finditer(text) if found[1] is None]
+    return list(_words_in(text))
+
+
+def _words_in(text: str) -> Iterator[re.Match[str]]:
+    return (found for found in _WORD.finditer(text) if found[1] is None)
 
 
 def _chosen(found: Texts, drawn: np.random.Generator) -> tuple[list[int], list[int]]:
     """Return misclassified rows, the most certain first; and some of the others, of all classes."""
     labels, outputs = found.predictions.labels, found.predictions.outputs
-    has_words = np.array([bool(words_of(text)) for text in found.texts], bool)
+    has_words = np.array([any(_words_in(text)) for text in found.texts], bool)
     if not found.is_classifier:
         order = np.argsort(-np.abs(outputs - labels), kind="stable")
         order = order[has_words[order]]
@@ -232,12 +245,12 @@ def _chosen(found: Texts, drawn: np.random.Generator) -> tuple[list[int], list[i
 
 def _example(found: Texts, position: int) -> TextExample:
     text, predictions = found.texts[position], found.predictions
-    words = words_of(text)[:MAX_WORDS]
+    words = list(itertools.islice(_words_in(text), MAX_WORDS))
     output = predictions.outputs[position]
     index = int(output.argmax()) if found.is_classifier else 0
     changed = [f"{text[: word.start()]} {text[word.end() :]}" for word in words]
-    before = found.scores(predictions.outputs[position : position + 1], index)
-    effects = before - found.scores(found.ask(changed, np.full(len(words), position)), index)
+    before, *after = found.scores(found.ask([text, *changed], np.full(len(words) + 1, position)), index)
+    effects = before - np.array(after)
     strongest = max(float(np.abs(effects).max()), found.strong)
     pieces, end = [], 0
     for word, effect in zip(words, effects.tolist(), strict=True):
@@ -247,7 +260,7 @@ def _example(found: Texts, position: int) -> TextExample:
         pieces.append(Piece(text=_shortened(word[0]), effect=effect, strength=strength))
         end = word.end()
     rest = text[end:]
-    is_cut = bool(words_of(rest))
+    is_cut = len(text) == LONGEST or any(_words_in(rest))
     if rest and not is_cut:
         pieces.append(Piece(text=_shortened(rest)))
     classes, label = predictions.classes, predictions.labels[position]
@@ -264,64 +277,95 @@ def _shortened(text: str) -> str:
     return text if len(text) <= PIECE_CHARACTERS else f"{text[:PIECE_CHARACTERS]}…"
 
 
-def _key_words(found: Texts, drawn: np.random.Generator) -> Iterator[ClassWords]:
+def _looked_in(texts: Sequence[str]) -> list[int]:
+    """Return the positions of the texts that key words are looked for in."""
+    positions: list[int] = []
+    read = 0
+    for position, text in enumerate(texts):
+        if len(text) == LONGEST:
+            continue
+        read += len(text)
+        if read > MAX_READ or len(positions) == MAX_TEXTS:
+            break
+        positions.append(position)
+    return positions
+
+
+def _key_words(
+    found: Texts, drawn: np.random.Generator, looked_in: Sequence[int], *, most_asked: int
+) -> Iterator[ClassWords]:
     """Yield, for the largest classes, words that go with the prediction and whose absence changes it most."""
-    rows_by_word = _rows_by_word(found.texts[:MAX_TEXTS])
+    rows_by_word = _rows_by_word(found.texts, looked_in)
     classes = found.predictions.classes
     counts = np.bincount(found.predictions.labels, minlength=len(classes)) if classes else np.zeros(0)
-    sides = [(classes[index], int(index), 1) for index in np.argsort(-counts, kind="stable")[:MAX_CLASSES]]
-    deadline = time.monotonic() + SECONDS
-    for name, index, sign in sides or [("higher", 0, 1), ("lower", 0, -1)]:
-        if time.monotonic() > deadline:
-            break
-        scores = sign * found.scores(found.predictions.outputs[:MAX_TEXTS], index)
-        effects = _effects(found, _candidates(rows_by_word, scores), scores, drawn, index=index, sign=sign)
+    of_classes = [(classes[index], int(index), 1) for index in np.argsort(-counts, kind="stable")[:MAX_CLASSES]]
+    sides = of_classes or [("higher", 0, 1), ("lower", 0, -1)]
+    for name, index, sign in sides:
+        scores = sign * found.scores(found.predictions.outputs, index)
+        candidates = _candidates(rows_by_word, scores, scores[looked_in])
+        chosen = list(_chosen_texts(found.texts, candidates, drawn, most=most_asked // len(sides)))
+        effects = _effects(found, chosen, scores, index=index, sign=sign)
         best = sorted(((effect, word) for word, effect in effects.items() if effect > 0), reverse=True)[:KEY_WORDS]
         words = [KeyWord(word=word, effect=effect, texts=len(rows_by_word[word])) for effect, word in best]
         if words:
             yield ClassWords(name=name, words=words)
 
 
-def _rows_by_word(texts: Sequence[str]) -> dict[str, Array]:
+def _rows_by_word(texts: Sequence[str], looked_in: Sequence[int]) -> dict[str, Array]:
     """Return positions of the texts that have a word, in lower case, of words that several have."""
     rows: defaultdict[str, list[int]] = defaultdict(list)
-    for position, text in enumerate(texts):
-        for word in dict.fromkeys(word[0].lower() for word in words_of(text)):
+    for position in looked_in:
+        for word in dict.fromkeys(word[0].lower() for word in _words_in(texts[position])):
             rows[word].append(position)
     return {word: np.array(own) for word, own in rows.items() if len(own) >= MIN_TEXTS}
 
 
-def _candidates(rows_by_word: Mapping[str, Array], scores: Array) -> dict[str, Array]:
+def _candidates(rows_by_word: Mapping[str, Array], scores: Array, of_all: Array) -> dict[str, Array]:
     """Return words whose texts have higher scores than others by more than chance explains, with these texts."""
-    mean, deviation = scores.mean(), scores.std() or 1.0
+    if not rows_by_word:
+        return {}
+    mean, deviation = of_all.mean(), of_all.std() or 1.0
     above = {word: (scores[rows].mean() - mean) / deviation * len(rows) ** 0.5 for word, rows in rows_by_word.items()}
     best = sorted(above, key=lambda word: (-above[word], word))[:CANDIDATES]
     return {word: rows_by_word[word] for word in best if above[word] > 0}
 
 
+def _chosen_texts(
+    texts: Sequence[str], candidates: Mapping[str, Array], drawn: np.random.Generator, *, most: int
+) -> Iterator[tuple[str, int]]:
+    """Yield words, and the positions of texts to leave them out of: one text of each word, then a second of each, up to
+    a number of characters. The best words have one text in any case.
+    """
+    positions = {word: drawn.permutation(rows)[:TEXTS_OF_WORD].tolist() for word, rows in candidates.items()}
+    asked = 0
+    for turn in range(TEXTS_OF_WORD):
+        for rank, (word, own) in enumerate(positions.items()):
+            if turn >= len(own):
+                continue
+            asked += len(texts[own[turn]])
+            if asked > most and (turn or rank >= KEY_WORDS):
+                return
+            yield word, own[turn]
+
+
 def _effects(
-    found: Texts, candidates: Mapping[str, Array], scores: Array, drawn: np.random.Generator, *, index: int, sign: int
+    found: Texts, chosen: Sequence[tuple[str, int]], scores: Array, *, index: int, sign: int
 ) -> dict[str, float]:
     """Return by how much the score falls on average when a word is left out."""
-    changed, positions, owners = [], [], []
-    for word, rows in candidates.items():
-        for position in drawn.permutation(rows)[:TEXTS_OF_WORD].tolist():
-            changed.append(_without(found.texts[position], word))
-            positions.append(position)
-            owners.append(word)
-    if not changed:
+    if not chosen:
         return {}
-    after = sign * found.scores(found.ask(changed, np.array(positions)), index)
-    lowered = scores[positions] - after
+    changed = [_without(found.texts[position], word) for word, position in chosen]
+    positions = np.array([position for _, position in chosen])
+    lowered = scores[positions] - sign * found.scores(found.ask(changed, positions), index)
     by_word: defaultdict[str, list[float]] = defaultdict(list)
-    for word, effect in zip(owners, lowered.tolist(), strict=True):
+    for (word, _), effect in zip(chosen, lowered.tolist(), strict=True):
         by_word[word].append(effect)
     return {word: float(np.mean(effects)) for word, effects in by_word.items()}
 
 
 def _without(text: str, left_out: str) -> str:
     parts, end = [], 0
-    for word in words_of(text):
+    for word in _words_in(text):
         if word[0].lower() == left_out:
             parts.append(text[end : word.start()])
             end = word.end()

@@ -143,3 +143,15 @@ def test_large_tables_are_described_by_some_of_their_row_groups(tmp_path, monkey
     monkeypatch.setattr(text_statistics, "MAX_CELLS", 100)
 
     assert described(tmp_path, train=TRAIN, eval=EVAL)["train"].cells == 70
+
+
+def test_a_cell_of_a_million_words_or_letters_does_not_decide_what_is_usual(tmp_path):
+    foreign = sentences(GERMAN, 60)
+    long = [" again" * 1_000_000, "\u044f" * 1_000_000]
+
+    found = described(tmp_path, train=[*TRAIN, *long], eval=foreign)
+
+    assert found["train"].unknown < 0.15
+    assert found["train"].scripts["Latin"] > 0.8
+    assert ("eval", "Unknown words") in titles(found)
+    assert ("eval", "Strange texts") in titles(found)

@@ -1,6 +1,7 @@
 """Words of a model whose log-odds are known: a sum of the weights of its words."""
 
 import re
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -134,6 +135,51 @@ def test_a_megabyte_in_a_word_or_between_words_is_cut() -> None:
 
     (shown,) = [*found.right, *found.wrong]
     assert len("".join(piece.text for piece in shown.pieces)) < 300
+
+
+def test_a_text_of_a_million_words_takes_no_more_than_a_long_one() -> None:
+    texts, labels = many(40)
+    started = time.process_time()
+
+    found = described(["great " * 1_000_000, *texts], [0, *labels])
+
+    assert time.process_time() - started < 5
+    (shown,) = [one for one in found.wrong if one.is_cut]
+    assert len(shown.pieces) <= 2 * text_facts.MAX_WORDS + 1
+    assert found.texts == 40
+
+
+@pytest.mark.parametrize("is_costly", [False, True])
+def test_no_class_is_left_out_on_a_slow_machine_or_with_long_texts(is_costly: bool, monkeypatch) -> None:
+    monkeypatch.setattr(text_facts, "MAX_ASKED_COSTLY", 10)
+    texts, labels = many()
+
+    found = described(texts, labels, is_costly=is_costly)
+
+    words = {one.name: [word.word for word in one.words] for one in found.key_words}
+    assert set(words) == set(CLASSES)
+    assert words["positive"][:2] == ["great", "good"]
+    assert words["negative"][:2] == ["awful", "bad"]
+
+
+def test_the_model_is_asked_for_a_bounded_number_of_characters(monkeypatch) -> None:
+    texts, labels = many()
+    asked: list[int] = []
+    answer = LinearModel.outputs_of_columns
+    of = f"served {COLUMN}"
+    monkeypatch.setattr(
+        LinearModel,
+        "outputs_of_columns",
+        lambda self, cells: (asked.append(sum(map(len, cells[of]))), answer(self, cells))[1],
+    )
+    described(texts, labels)
+    whole = sum(asked[-2:])  # the last two are of the key words of the two classes
+    asked.clear()
+    monkeypatch.setattr(text_facts, "MAX_ASKED", 10)
+
+    described(texts, labels)
+
+    assert sum(asked[-2:]) < whole / 5
 
 
 def test_no_text_at_all_is_no_error() -> None:

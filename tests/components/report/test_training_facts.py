@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from kubetfx.components.report import training_facts as training
-from kubetfx.components.report.facts import Choice, Training, WarmStart
+from kubetfx.components.report.facts import Choice, Pretraining, Training, WarmStart
 
 
 def trained(losses: list[float], validation: list[float]) -> Training:
@@ -92,3 +92,16 @@ def test_warm_start_says_what_did_not_fit() -> None:
         ),
     ):
         assert words in trained([1.0], [1.0]).model_copy(update={"warm_start": found}).taken
+
+
+def test_pretraining_is_told_of_the_network_wherever_it_is() -> None:
+    learned = Pretraining(texts=900, loss=[3.5, 2.0], val_loss=[3.0, 2.5])
+    network = trained([1.0], [1.0]).model_copy(update={"pretraining": {"text_transformer": learned}})
+    words = (
+        "Pretrained for 2 epochs by guessing masked tokens of 900 texts: the loss on the tenth that was held out was 3 "
+        "after the first epoch, 2.5 after the last."
+    )
+
+    assert words in network.taken
+    assert words in trained([1.0], [1.0]).model_copy(update={"beside": network}).taken
+    assert "no text has two tokens" in Pretraining(texts=0, loss=[], val_loss=[]).words
