@@ -7,7 +7,9 @@ docs/kubeflow-emulator.md lists what is done alike, with the source, and what is
 """
 
 import contextlib
+import math
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -87,6 +89,7 @@ class Emulator:
         _refuse_former_entrypoint(self._package)
         parameters = self._run_parameters(arguments)
         self._root.mkdir(parents=True, exist_ok=True)
+        self._ends_at = self._end_of_run()
         run_id, pipeline = self._names.run_id, self._names.pipeline
         place = f"{self._bucket}/{pipeline}/{run_id}"
         self._metadata = RunMetadata(self._root / METADATA_STORE, pipeline=pipeline, run_id=run_id, root=place)
@@ -94,6 +97,12 @@ class Emulator:
         execution = self._metadata.start_root(parameters)
         scope = Scope(self._names, execution, parameters, {}, self._metadata.state_of)
         self._run_dag(self._package.spec["root"]["dag"], scope)
+
+    def _end_of_run(self) -> float:
+        """Return when Argo ends the workflow, exit tasks included: its `activeDeadlineSeconds`."""
+        config = self._package.platforms.get("kubernetes", {}).get("pipelineConfig", {})
+        seconds = int(config.get("activeDeadlineSeconds", 0))
+        return time.monotonic() + seconds if seconds > 0 else math.inf
 
     @property
     def _cache_folder(self) -> Path:
@@ -259,11 +268,10 @@ class Emulator:
                 self._metadata.start_container(start, fingerprint=key, cached=result.execution)
             else:
                 result.execution = self._metadata.start_container(start, fingerprint=key)
-                if "activeDeadlineSeconds" in platform:
-                    result.deadline_seconds = int(platform["activeDeadlineSeconds"])
                 place = f"{self._bucket}/{self._names.pipeline}/{self._names.run_id}/{result.name}/{uuid.uuid4()}"
                 retries = int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
-                self._launch(Launch(component, container, inputs, place, retries), result)
+                own = int(platform["activeDeadlineSeconds"]) if "activeDeadlineSeconds" in platform else None
+                self._launch(Launch(component, container, inputs, place, retries, own, self._ends_at), result)
             if is_cached:
                 self._cache.put(key, result)
         self._end(result)

@@ -21,6 +21,7 @@ from kubetfx import storage
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import redact_file
 from kubetfx.errors import AnomaliesError, KubetfxError, NodeFailedError, UsageError
+from kubetfx.kubeflow.emulation.launcher import KILLED
 from kubetfx.kubeflow.emulation.task_results import TaskFailedError, TaskResult
 from kubetfx.kubeflow.emulator import Emulator
 from kubetfx.kubeflow.executor_io import LAUNCHER_FOLDERS, LAUNCHER_ROOT, local_path
@@ -38,8 +39,6 @@ _KEPT_RUNS = 3
 """Runs before this one whose artifacts stay."""
 _GRACE_SECONDS = 30
 """What Kubernetes leaves a container that is asked to end."""
-_KILLED = 137
-"""Exit status of a container that Kubernetes ended."""
 _NOT_STARTED = 125
 """Exit status of `docker run` where no container was started."""
 
@@ -113,7 +112,7 @@ class PackageRunner(Runner):
             except subprocess.TimeoutExpired:
                 _end(process)
                 log.write(f"\nThe task was ended after its timeout of {task.deadline_seconds} s.\n".encode())
-                return _KILLED
+                return KILLED
             except BaseException:
                 _end(process)
                 self._recorder.add(self._ended(task, "interrupted", {}).record(upstream=[]))

@@ -10,7 +10,7 @@ from typing import Any
 
 from kubetfx.errors import CompileError
 from kubetfx.kubeflow.emulation.expressions import selected
-from kubetfx.kubeflow.emulation.parameter_text import as_double, as_text
+from kubetfx.kubeflow.emulation.parameter_text import as_double, as_json, as_text
 from kubetfx.kubeflow.emulation.task_results import Finished, RuntimeArtifact
 
 WORKSPACE_PATH = "/kfp-workspace"
@@ -101,6 +101,7 @@ def resolve(name: str, task: Mapping[str, Any], component: Mapping[str, Any], sc
                 if declared.get(key, {}).get("isOptional"):
                     continue
                 raise CompileError(f"The parameter {error} of the run has no value, and {key!r} needs one.") from error
+            _check_literal(key, declared.get(key, {}), value)
             selector = spec.get("parameterExpressionSelector")
             parameters[key] = selected(value, selector) if selector else value
         left_to_iterations = _loop_item(task)
@@ -195,6 +196,12 @@ def _check(key: str, spec: Mapping[str, Any], parameters: dict[str, Any]) -> Non
         parameters[key] = as_text(value)
     elif not isinstance(value, _KINDS.get(kind, ())):
         raise CompileError(f"The parameter {key!r} is to be {kind}. Received: {value!r}.")
+
+
+def _check_literal(key: str, spec: Mapping[str, Any], value: Any) -> None:
+    literals = [as_double(literal) for literal in spec.get("literals", ())]
+    if literals and value not in literals:
+        raise CompileError(f"The parameter {key!r} is to be one of {as_json(literals)}. Received: {as_json(value)}.")
 
 
 def _artifacts(key: str, spec: Mapping[str, Any], scope: Scope) -> list[RuntimeArtifact]:

@@ -6,8 +6,10 @@ backend/src/v2: provisionOutputs in `driver/driver.go`, resolveContainerArgs in 
 
 import errno
 import json
+import math
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,8 @@ _LOGS = "executor-logs"
 """Output that the driver adds to each container, with the launcher's log. Its place ends in the number of the try."""
 _POD_OUTPUTS = "tmp/kfp/outputs"
 """Where the files of output parameters are in a pod."""
+KILLED = 137
+"""Exit status of a container that Kubernetes ended."""
 _PARAMETER = re.compile(r"\{\{\$\.inputs\.parameters\['(.+?)']}}")
 
 
@@ -40,6 +44,10 @@ class Launch:
     place: str
     """URI under which its outputs are."""
     max_retries: int = 0
+    deadline_seconds: int | None = None
+    """Time after which Kubernetes ends a pod of it."""
+    ends_at: float = math.inf
+    """When Argo ends the whole run, by `time.monotonic`."""
 
 
 def launch(task: Launch, result: TaskResult, *, root: Path, metadata: RunMetadata, run_command: RunCommand) -> None:
@@ -53,10 +61,11 @@ def launch(task: Launch, result: TaskResult, *, root: Path, metadata: RunMetadat
         run_command: runs the container's command.
 
     Raises:
-        TaskFailedError: the last try ended with an exit status that is not 0.
+        TaskFailedError: the last try ended with an exit status that is not 0, or the run's time was over before it.
         CompileError: the launcher would fail.
     """
     for attempt in range(1 + task.max_retries):
+        _bound(task, result)
         document = _executor_input(task, attempt, root)
         result.arguments = list(_command(task, document, root))
         shutil.rmtree(root / _POD_OUTPUTS, ignore_errors=True)  # each pod has a disk of its own
@@ -79,6 +88,16 @@ def launch(task: Launch, result: TaskResult, *, root: Path, metadata: RunMetadat
         )
     _collect(task, document, result, metadata)
     result.state = "done"
+
+
+def _bound(task: Launch, result: TaskResult) -> None:
+    """Give a container the time that is left: its own, or the run's if that is less."""
+    left = task.ends_at - time.monotonic()
+    if left <= 0:
+        result.exit_code = KILLED
+        raise TaskFailedError(result)
+    bounds = [seconds for seconds in (task.deadline_seconds, left) if seconds is not None and seconds < math.inf]
+    result.deadline_seconds = math.ceil(min(bounds)) if bounds else None
 
 
 def _executor_input(task: Launch, attempt: int, root: Path) -> dict[str, Any]:

@@ -97,6 +97,8 @@ def test_task_in_docker_has_the_rights_of_a_pod(tmp_path):
     line = " ".join(docker_command(["python"], {}, "it", name="n", root=tmp_path, folders=[]))
 
     assert f"--user {os.getuid()}:{os.getgid()} --cap-drop ALL --security-opt no-new-privileges --read-only" in line
+    assert "seccomp" not in line  # so that it is Docker's default
+    assert "--privileged" not in line
 
 
 def test_importer_takes_a_folder_from_a_bucket(bucket, tmp_path):

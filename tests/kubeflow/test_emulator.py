@@ -136,7 +136,7 @@ def test_latest_blessed_model_is_looked_for_where_an_earlier_task_says(run, tmp_
 def test_runtime_parameter_comes_as_a_double_and_arrives_as_what_it_is(run):
     emulator, tasks = run(small("parameters", Number(value=RuntimeParameter("how many", int, 2))), how_many=5)
 
-    assert json.loads(tasks.seen["Number"][0])["inputs"]["parameterValues"] == {"how_many": 5.0}
+    assert '"parameterValues":{"how_many":5}' in tasks.seen["Number"][0]
     assert value_of(emulator, "Number", "number") == "5"
 
 

@@ -8,11 +8,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import pytest
+import yaml
 from kfp import compiler, dsl, kubernetes
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
 from ml_metadata.proto.metadata_store_pb2 import Execution
@@ -65,6 +67,11 @@ def read_all(rows: Input[list[Dataset]], said: dsl.OutputPath(str)):  # type: ig
 
 
 @dsl.container_component
+def read_one(rows: Input[Dataset], said: dsl.OutputPath(str)):  # type: ignore[valid-type]
+    return _python(_SAY, said, dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER)
+
+
+@dsl.container_component
 def total(numbers: list, said: dsl.OutputPath(str)):  # type: ignore[valid-type, type-arg]
     return _python(_SAY, said, numbers)
 
@@ -107,6 +114,7 @@ def greet(said: dsl.OutputPath(str), name: Optional[str] = None):  # type: ignor
 class Run(NamedTuple):
     emulator: Emulator
     logs: dict[str, list[str]]
+    commands: dict[str, list[Sequence[str]]]
 
     def said(self, name: str, key: str = "said") -> Any:
         (task,) = (task for task in self.emulator.tasks if task.name == name)
@@ -119,22 +127,41 @@ class Run(NamedTuple):
 
 @pytest.fixture
 def run(tmp_path: Path, launcher_root: Path) -> Callable[..., Run]:
-    def run_package(pipeline: Any, *, run_id: str = "1", caching: bool = True, **arguments: Any) -> Run:
+    def run_package(
+        pipeline: Any,
+        *,
+        run_id: str = "1",
+        name: str | None = None,
+        edit: Callable[..., None] = lambda *_: None,
+        **arguments: Any,
+    ) -> Run:
+        """Run a package, whose documents were edited."""
         path = tmp_path / "package.yaml"
-        compiler.Compiler().compile(pipeline, str(path))
+        compiler.Compiler().compile(pipeline, str(path), pipeline_name=name)
+        documents = list(yaml.safe_load_all(path.read_text()))
+        edit(*documents)
+        path.write_text(yaml.safe_dump_all(documents))
         logs: dict[str, list[str]] = {}
+        commands: dict[str, list[Sequence[str]]] = {}
 
         def command(line: Sequence[str], environment: Mapping[str, str], _: str, task: TaskResult) -> int:
             logs.setdefault(task.name, []).append(" ".join(line[3:]))
+            commands.setdefault(task.name, []).append(line)
             words = [sys.executable, *line[1:]]
-            return subprocess.run(words, env={**os.environ, **environment}, check=False).returncode
+            process = subprocess.Popen(words, env={**os.environ, **environment})
+            try:
+                return process.wait(task.deadline_seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                return 137
 
         emulator = Emulator(read_package(path), root=launcher_root, run_id=run_id, run_command=command)
         try:
             emulator.run(arguments)
         except TaskFailedError as error:
             logs["failed"] = [error.task.name]
-        return Run(emulator, logs)
+        return Run(emulator, logs, commands)
 
     return run_package
 
@@ -280,6 +307,41 @@ def test_one_of_does_not_find_a_branch_that_came_from_the_cache(run):
         run(branches, run_id="2")
 
 
+@dsl.pipeline(name="branches-with-artifacts")
+def branches_with_artifacts(number: int = 3):
+    with dsl.If(number > 5):
+        large = write(word="large")
+    with dsl.Elif(number == 4):
+        middle = write(word="middle")
+    with dsl.Else():
+        small = write(word="small")
+    read_one(rows=dsl.OneOf(large.outputs["rows"], middle.outputs["rows"], small.outputs["rows"]))
+
+
+@pytest.mark.parametrize(("number", "word"), [(6, "large"), (4, "middle"), (1, "small")])
+def test_one_of_takes_the_artifact_of_the_branch_that_ran(run, number, word):
+    ran = run(branches_with_artifacts, number=number)
+
+    (rows,) = json.loads(ran.said("read-one"))["inputs"]["artifacts"]["rows"]["artifacts"]
+    assert local_path(rows["uri"]).read_text() == word
+
+
+@dsl.pipeline(name="one-after-the-other")
+def one_after_the_other(word: str):
+    first = say(word=word)
+    say(word="after").after(first)
+
+
+def under_a_condition(spec: dict[str, Any], *_: Any) -> None:
+    tasks = spec["root"]["dag"]["tasks"]
+    tasks["say"]["triggerPolicy"] = {"condition": "inputs.parameter_values['word'] == 'go'"}
+
+
+def test_task_after_one_whose_condition_does_not_hold_does_not_run(run):
+    assert run(one_after_the_other, edit=under_a_condition, word="go").states == {"say": "done", "say-2": "done"}
+    assert run(one_after_the_other, edit=under_a_condition, word="stop", run_id="2").states == {}
+
+
 # Nested pipelines and optional parameters
 
 
@@ -348,7 +410,7 @@ def placeholders(integer: int = 3, real: float = 1e-7, flag: bool = True):
     say_document()
 
 
-def test_placeholders_are_filled_as_the_driver_writes_values(run):
+def test_placeholders_are_filled_as_the_driver_writes_values(run, launcher_root):
     ran = run(placeholders)
 
     words = json.loads(ran.said("say-all"))
@@ -356,9 +418,91 @@ def test_placeholders_are_filled_as_the_driver_writes_values(run):
     document = json.loads(ran.said("say-document"))
     assert document["inputs"]["parameterValues"] == {"word": "nothing"}  # the launcher adds the default
     assert document["outputs"]["parameters"]["said"]["outputFile"].endswith("/tmp/kfp/outputs/said")
+    of_the_driver = recorded(launcher_root).executions("1")["say-document"].custom_properties["inputs"].struct_value
+    assert dict(of_the_driver) == {}
     (logs,) = document["outputs"]["artifacts"]["executor-logs"]["artifacts"]
     assert logs["uri"].endswith("/executor-logs-0")
     assert document["outputs"]["outputFile"] == str(local_path(logs["uri"]).with_name("output_metadata.json"))
+
+
+@dsl.container_component
+def run_what_is_written(rows: Output[Dataset]):
+    return dsl.ContainerSpec(image=IMAGE, command=[rows.path, "-c", _COPY], args=["word", rows.path])
+
+
+@dsl.pipeline(name="first-word")
+def first_word():
+    run_what_is_written()
+
+
+def test_first_word_of_the_command_keeps_its_placeholder_of_a_path(run):
+    ((first, *others),) = run(first_word).commands["run-what-is-written"]
+
+    assert first == "{{$.outputs.artifacts['rows'].path}}"
+    assert others[-1].endswith("/rows")
+
+
+@dsl.pipeline(name="anything-as-text")
+def anything_as_text(items: list = [[1, 2.5], {"b": 1}, True, 3, "é"]):  # type: ignore[type-arg] # noqa: B006
+    with dsl.ParallelFor(items) as item:
+        say_document(word=item)
+
+
+def test_value_for_a_parameter_that_is_text_becomes_json(run):
+    ran = run(anything_as_text)
+
+    words = [json.loads(ran.said(f"say-document-{n}"))["inputs"]["parameterValues"]["word"] for n in range(5)]
+    assert words == ["[1,2.5]", '{"b":1}', "true", "3", "é"]
+
+
+@dsl.pipeline(name="one-of-two")
+def one_of_two(number: int = 3):
+    double(number=number)
+
+
+def with_literals(spec: dict[str, Any], *_: Any) -> None:
+    spec["components"]["comp-double"]["inputDefinitions"]["parameters"]["number"]["literals"] = [3, 4]
+
+
+def test_value_that_is_none_of_the_literals_fails_in_the_driver(run):
+    assert run(one_of_two, edit=with_literals, number=4).said("double", "doubled") == 8
+    with pytest.raises(CompileError, match=r"double: The parameter 'number' is to be one of \[3,4\]. Received: 5\."):
+        run(one_of_two, edit=with_literals, number=5, run_id="2")
+
+
+@dsl.pipeline(name="settings-of-the-pod")
+def settings_of_the_pod():
+    say_document()
+
+
+def with_the_task_s_settings(spec: dict[str, Any], *_: Any) -> None:
+    definition = {"parameterType": "TASK_CONFIG", "isOptional": True}
+    spec["components"]["comp-say-document"]["inputDefinitions"]["parameters"]["settings"] = definition
+    given = {"parameters": {"settings": {"componentInputParameter": "nowhere"}}}
+    spec["root"]["dag"]["tasks"]["say-document"]["inputs"] = given
+
+
+def test_settings_of_the_task_are_not_looked_up(run):
+    document = json.loads(run(settings_of_the_pod, edit=with_the_task_s_settings).said("say-document"))
+
+    assert document["inputs"]["parameterValues"] == {"word": "nothing"}
+
+
+@dsl.pipeline(name="hands-on")
+def hands_on():
+    read_one(rows=write(word="x").outputs["rows"])
+
+
+def test_input_artifact_has_no_type_and_the_id_of_ml_metadata_as_its_name(run, launcher_root):
+    (rows,) = json.loads(run(hands_on).said("read-one"))["inputs"]["artifacts"]["rows"]["artifacts"]
+
+    (stored,) = recorded(launcher_root).store.get_artifacts_by_uri(rows["uri"])
+    assert rows == {
+        "name": str(stored.id),
+        "uri": stored.uri,
+        "type": {"instanceSchema": ""},
+        "metadata": {"display_name": "rows", "store_session_info": '{"Provider": "minio", "Params": {}}'},
+    }
 
 
 @dsl.pipeline(name="given-nothing")
@@ -468,6 +612,22 @@ def test_importer_records_an_artifact_and_finds_it_again_unless_told_not_to(run,
     assert second.states["take-2"] == "done"
 
 
+@pytest.mark.parametrize(("uri", "folder"), [("minio://a/b", "minio"), ("s3://a/b", "s3"), ("gs://a/b", "gcs")])
+def test_path_of_a_uri_is_below_the_folder_of_its_scheme(run, launcher_root, uri, folder):
+    words = json.loads(run(imports, reimported=uri).said("take-2"))
+
+    assert words == [uri, str(launcher_root / folder / "a" / "b")]
+
+
+def test_importer_of_another_pipeline_finds_nothing_of_the_first(run):
+    names = [
+        {task.name: task.artifacts["artifact"]["name"] for task in ran.emulator.tasks if task.artifacts}["importer"]
+        for ran in (run(imports), run(imports, run_id="2", name="other"))
+    ]
+
+    assert names[0] != names[1]
+
+
 @dsl.pipeline(name="import-nowhere")
 def import_nowhere(place: str = "/models/1"):
     dsl.importer(artifact_uri=place, artifact_class=Artifact)
@@ -498,6 +658,26 @@ def test_each_try_has_a_log_of_its_own_and_the_exit_code_is_the_containers(run, 
     assert all(local_path(log.uri).is_file() for log in logs)
 
 
+@dsl.container_component
+def fail_with_document(code: int, rows: Output[Dataset]):
+    return _python(_FAIL, code, dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER)
+
+
+@dsl.pipeline(name="retried-with-document")
+def retried_with_document():
+    fail_with_document(code=3).set_retry(1)
+
+
+def test_each_try_has_the_same_document_but_for_the_log(run):
+    lines = run(retried_with_document).commands["fail-with-document"]
+
+    first, second = (json.loads(line[-1]) for line in lines)
+    places = [document["outputs"]["artifacts"].pop("executor-logs")["artifacts"][0] for document in (first, second)]
+    assert first == second
+    assert places[0].pop("uri").removesuffix("0") == places[1].pop("uri").removesuffix("1")
+    assert places[0] == places[1]
+
+
 @dsl.pipeline(name="timed")
 def timed():
     task = say(word="late")
@@ -506,6 +686,38 @@ def timed():
 
 def test_timeout_of_a_task_reaches_whoever_runs_it(run):
     assert run(timed).emulator.tasks[0].deadline_seconds == 20
+
+
+@dsl.container_component
+def wait(seconds: int):
+    return _python("import sys, time; time.sleep(int(sys.argv[1]))", seconds)
+
+
+@dsl.pipeline(name="slow")
+def slow(seconds: int = 600):
+    with dsl.ExitHandler(notify()):
+        waiting = wait(seconds=seconds).set_retry(2)
+        kubernetes.set_timeout(waiting, seconds=900)
+        say(word="after").after(waiting)
+
+
+def ended_after(seconds: int) -> Callable[..., None]:
+    def edit(spec: dict[str, Any], *platforms: dict[str, Any]) -> None:
+        kubernetes = platforms[0]["platforms"]["kubernetes"]
+        kubernetes["pipelineConfig"] = {"activeDeadlineSeconds": seconds}
+
+    return edit
+
+
+def test_deadline_of_the_pipeline_ends_the_task_that_runs_and_nothing_begins_after_it(run):
+    started = time.monotonic()
+    ran = run(slow, edit=ended_after(2))
+
+    assert ran.states == {"wait": "failed", "notify": "failed"}
+    assert set(ran.commands) == {"wait"}
+    assert len(ran.commands["wait"]) == 1  # no try after it
+    assert time.monotonic() - started < 60
+    assert set(run(slow, edit=ended_after(600), seconds=0, run_id="2").states.values()) == {"done"}
 
 
 @dsl.pipeline(name="handled")
@@ -559,6 +771,20 @@ def test_cache_is_one_of_the_pipelines_name(run, tmp_path):
         emulator.run({})
 
 
+@dsl.pipeline(name="shared-disk", pipeline_config=dsl.PipelineConfig(workspace=dsl.WorkspaceConfig(size="1Gi")))
+def shared_disk():
+    say(word=dsl.WORKSPACE_PATH_PLACEHOLDER)
+    write(word="x")
+
+
+def test_task_that_mounts_the_workspace_of_its_run_is_not_cached(run):
+    """The claim's name has that of the workflow, and so is another in each run."""
+    first = run(shared_disk)
+
+    assert first.said("say") == "/kfp-workspace"
+    assert run(shared_disk, run_id="2").states == {"say": "done", "write": "cached"}
+
+
 def test_two_components_that_do_the_same_share_an_entry(run):
     @dsl.container_component
     def tell(word: str, said: dsl.OutputPath(str)):  # type: ignore[valid-type]
@@ -595,9 +821,15 @@ def test_volume_has_a_new_name_in_each_run_and_what_mounts_it_is_not_cached(run)
 
 def test_each_row_of_the_table_has_a_test():
     page = Path(__file__).parents[2] / "docs" / "kubeflow-emulator.md"
-    named = re.findall(r"(test_\w+\.py)::(test_\w+)", page.read_text(encoding="utf-8"))
     rows = [line for line in page.read_text(encoding="utf-8").splitlines() if re.match(r"\| (?!Kubeflow|-)", line)]
+    named = [re.findall(r"((?:\.\./cluster/)?test_\w+\.py)::(test_\w+)", row.split("|")[-2]) for row in rows]
 
-    assert len(named) == len(rows) > 40
-    missing = [test for file, test in named if f"def {test}(" not in (Path(__file__).parent / file).read_text()]
+    assert len(rows) > 50
+    assert all(named)
+    missing = [
+        test
+        for tests in named
+        for file, test in tests
+        if f"def {test}(" not in (Path(__file__).parent / file).read_text(encoding="utf-8")
+    ]
     assert not missing
