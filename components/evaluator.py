@@ -19,7 +19,7 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.artifacts import EVAL, EVALUATION, SCHEMA, TRAIN
 from kubetfx.components.cross_validation import CrossValidationResult
-from kubetfx.components.data import block_work
+from kubetfx.components.data import beam_mode, block_work
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.components.evaluation import (
     baselines,
@@ -35,6 +35,7 @@ from kubetfx.components.evaluation.confusion import class_scores
 from kubetfx.components.evaluation.evaluation import Evaluation, Outcome, Request
 from kubetfx.components.evaluation.evaluation_request import request_of
 from kubetfx.components.evaluation.evaluation_result import COUNT, MAX_CLASSES, Check, EvaluationResult, format_metric
+from kubetfx.components.evaluation.kept_answers import KeptAnswers
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.slices import OVERALL, slice_name
 from kubetfx.components.evaluation.tfma_files import BASELINE, CANDIDATE
@@ -62,8 +63,19 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         features = _features(input_dict["schema"])
         run = functools.partial(block_work.run, executor=self, folder=folder)
         simple = baselines.fit(saved_models[CANDIDATE], training_files, weight=features.weight, run=run)
+        kept = None
+        if (
+            beam_mode.num_threads(self._beam_pipeline_args) is not None
+        ):  # an engine's workers need not see the workspace
+            rows = Path(artifact_utils.get_single_uri(input_dict["examples"]))
+            kept = KeptAnswers.beside(str(folder), examples=rows, saved_models=saved_models)
         request = request_of(
-            saved_models, evaluation, exec_properties["task"], baselines=simple, weight=features.weight
+            saved_models,
+            evaluation,
+            exec_properties["task"],
+            baselines=simple,
+            weight=features.weight,
+            kept=kept,
         )
         outcome = _evaluate(request, input_dict["examples"], run)
         if input_dict.get("cross_validation"):

@@ -13,6 +13,7 @@ from kubetfx.components.evaluation.baselines import Baseline
 from kubetfx.components.evaluation.confusion import ConfusionMatrix
 from kubetfx.components.evaluation.evaluation_result import COUNT
 from kubetfx.components.evaluation.evaluation_rows import Block, Models
+from kubetfx.components.evaluation.kept_answers import KeptAnswers
 from kubetfx.components.evaluation.metric import Accumulator, Array, Sums
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.row_sample import Drawn
@@ -46,11 +47,13 @@ class Request:
     """Baselines of the candidate besides the other models, by name."""
     weight: str | None = None
     """The column of row weights; None: each row counts once."""
+    kept: KeptAnswers | None = None
+    """Answers of the models in earlier runs."""
 
     def load_models(self) -> Models:
         """Return the models, ready to be asked."""
         columns = sorted({column for spec in self.slices for column in spec})
-        return Models(self.saved_models, baselines=self.baselines, columns=columns, weight=self.weight)
+        return Models(self.saved_models, baselines=self.baselines, columns=columns, weight=self.weight, kept=self.kept)
 
     def accumulator(self, metric: str) -> Accumulator:
         """Return a new accumulator of a metric.

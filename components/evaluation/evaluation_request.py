@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kubetfx.components.evaluation.baselines import Baseline
 from kubetfx.components.evaluation.evaluation import Request
+from kubetfx.components.evaluation.kept_answers import KeptAnswers
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.metric_catalogue import Task
 from kubetfx.models.columns.image.pixels import Pixels
@@ -18,6 +19,7 @@ def request_of(
     *,
     baselines: Mapping[str, Baseline] | None = None,
     weight: str | None,
+    kept: KeptAnswers | None = None,
 ) -> Request:
     """Make the request for an evaluation.
 
@@ -27,6 +29,7 @@ def request_of(
         task: The task of the models.
         baselines: The baselines of the candidate besides the other models, by name.
         weight: The column of row weights; None: each row counts once.
+        kept: Answers of the models in earlier runs.
 
     Returns:
         The request.
@@ -40,5 +43,6 @@ def request_of(
         slices=evaluation.sliced,
         baselines=baselines or {},
         weight=weight,
+        kept=kept,
         top_k=Pixels.of_facts(facts).model.top_k if facts is not None and has_images else 1,
     )

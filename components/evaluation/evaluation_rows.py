@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from kubetfx.components.evaluation.baselines import Baseline
+from kubetfx.components.evaluation.kept_answers import Answers, KeptAnswers
 from kubetfx.components.evaluation.slices import cells_of
 from kubetfx.models.asked_model import AskedModel, columns_to_read
 from kubetfx.models.examples import RowGroup
@@ -55,6 +56,7 @@ class Models:
         baselines: Mapping[str, Baseline],
         columns: Sequence[str],
         weight: str | None,
+        kept: KeptAnswers | None = None,
     ) -> None:
         """Load the models.
 
@@ -63,7 +65,9 @@ class Models:
             baselines: Baselines by name, which take the features of the candidate.
             columns: The columns to read in addition.
             weight: The column of row weights; None: each row counts once.
+            kept: Answers of earlier runs. The candidate is asked in any case, since baselines take its features.
         """
+        self._kept = kept
         self._weight = weight
         self._baselines = baselines
         self._models = {name: AskedModel(path) for name, path in saved_models.items()}
@@ -80,28 +84,43 @@ class Models:
         Yields:
             Blocks of about BLOCK_CELLS.
         """
+        known = self._kept.of(group) if self._kept else {}
+        asked: dict[str, list[Answers]] = {name: [] for name in self._models}
         waiting: list[Block] = []
         others = [*self._columns, *([self._weight] if self._weight else [])]
         rows = group.read(columns_to_read(self._models.values(), others))
         order = np.random.default_rng([zlib.crc32(Path(group.file).name.encode()), group.number]).random(rows.num_rows)
         for start in range(0, rows.num_rows, self._batch_rows):
             batch = slice(start, start + self._batch_rows)
-            waiting.append(self._answer(rows.slice(start, self._batch_rows), order[batch]))
+            before = {name: (labels[batch], outputs[batch]) for name, (labels, outputs) in known.items()}
+            block = self._answer(rows.slice(start, self._batch_rows), order[batch], before)
+            for name, answers in asked.items():
+                answers.append((block.labels[name], block.predictions[name]))
+            waiting.append(block)
             if sum(block.num_cells for block in waiting) >= BLOCK_CELLS:
                 yield _joined(waiting)
                 waiting = []
         if waiting:
             yield _joined(waiting)
+        if self._kept and known.keys() < asked.keys():
+            self._kept.keep(group, {name: _concatenated(answers) for name, answers in asked.items()})
 
-    def _answer(self, rows: pa.RecordBatch, order: Array) -> Block:
-        found = {name: model.ask(rows) for name, model in self._models.items()}
-        labels = {name: own for name, (own, _, _) in found.items()}
-        predictions = {name: outputs for name, (_, outputs, _) in found.items()}
-        of_candidate, _, features = next(iter(found.values()))
+    def _answer(self, rows: pa.RecordBatch, order: Array, known: Mapping[str, Answers]) -> Block:
+        candidate = next(iter(self._models))
+        of_candidate, outputs, features = self._models[candidate].ask(rows)
+        labels, predictions = {candidate: of_candidate}, {candidate: outputs}
+        for name, model in self._models.items():
+            if name != candidate:
+                labels[name], predictions[name] = known.get(name) or model.ask(rows)[:2]
         for name, baseline in self._baselines.items():
             labels[name], predictions[name] = of_candidate, baseline.predict(features, rows.num_rows)
         columns = {column: cells_of(rows.column(column)) for column in self._columns}
         return Block(labels, predictions, columns, order, weights_of(rows, self._weight))
+
+
+def _concatenated(answers: Sequence[Answers]) -> Answers:
+    labels, outputs = (np.concatenate(parts) for parts in zip(*answers, strict=True))
+    return labels, outputs
 
 
 def _joined(blocks: Sequence[Block]) -> Block:

@@ -1,5 +1,7 @@
 import json
 import math
+import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from kubetfx.artifacts import MODEL_FACTS
+from kubetfx.artifacts import MODEL_FACTS, SPANS
 from kubetfx.components.data.example_shards import PAYLOAD_FORMAT
 from kubetfx.components.evaluation.confusion import class_scores
 from kubetfx.components.evaluation.evaluation_result import Check, EvaluationResult, read_result
@@ -27,7 +29,9 @@ from kubetfx.components.evaluator import Executor, why_not_comparable
 from kubetfx.config.evaluation_section import EvaluationConfig, Threshold
 from kubetfx.config.metric_catalogue import better_of, default_names
 from kubetfx.errors import DataError
+from kubetfx.models.asked_model import AskedModel
 from kubetfx.models.features import set_role
+from kubetfx.workspace import METADATA
 
 
 @pytest.mark.parametrize("task", ["classification", "regression"])
@@ -559,3 +563,48 @@ def test_tfma_reads_metrics_slices_and_config(binary, binary_folder):
     assert north["accuracy"]["doubleValue"] == result.slices["island=north"]["accuracy"]
     assert [spec.name for spec in read.config.model_specs] == ["candidate", "baseline"]
     assert not validation.validation_ok
+
+
+def test_served_model_is_not_asked_again_for_spans_that_it_saw_as_the_candidate(tmp_path, monkeypatch):
+    asked: Counter[str] = Counter()
+    init, ask = AskedModel.__init__, AskedModel.ask
+
+    def named(model: AskedModel, path: Path, **options: bool) -> None:
+        init(model, path, **options)
+        model.name = path.parent.name
+
+    def counted(model: AskedModel, block: pa.RecordBatch) -> Any:
+        asked[model.name] += block.num_rows
+        return ask(model, block)
+
+    monkeypatch.setattr(AskedModel, "__init__", named)
+    monkeypatch.setattr(AskedModel, "ask", counted)
+    labels = np.arange(NUM_ROWS) % 2
+    answers = predictions(labels, 2, right=0.7)
+    (tmp_path / METADATA).touch()
+
+    def run(number: int, spans: list[str], *, served: Path | None) -> EvaluationResult:
+        inputs, outputs, config, task = artifacts_of(
+            tmp_path / str(number), labels, answers, answers if served else None, {"metrics": ["auc"]}, ("no", "yes")
+        )
+        shards = {f"data-{shard}.parquet": [span, f"rows of {span}"] for shard, span in enumerate(spans)}
+        (tmp_path / str(number) / "examples" / SPANS).write_text(json.dumps({"spans": [], "shards": shards}))
+        if served:
+            shutil.rmtree(inputs["baseline_model"][0].uri)
+            shutil.copytree(served, inputs["baseline_model"][0].uri)
+        place = tmp_path / "artifacts" / "Evaluator" / "evaluation" / str(number)
+        place.mkdir(parents=True)
+        outputs["evaluation"][0].uri = str(place)
+        executor = Executor(base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=[]))
+        executor.Do(inputs, outputs, {"evaluation_config": config.model_dump_json(), "task": task, "golden_rows": 0})
+        return read_result(place)
+
+    days = [f"day {number}" for number in range(NUM_SHARDS)]
+    run(1, days, served=None)
+    before = asked["baseline"]
+    again = run(2, [*days[:-1], "a new day"], served=tmp_path / "1" / "candidate")
+    assert asked["baseline"] - before == len(labels[NUM_SHARDS - 1 :: NUM_SHARDS])
+    (tmp_path / METADATA).unlink()  # without a workspace nothing is kept
+    fresh = run(3, days, served=tmp_path / "1" / "candidate")
+    assert asked["baseline"] - before == len(labels[NUM_SHARDS - 1 :: NUM_SHARDS]) + NUM_ROWS
+    assert (again.metrics, again.baseline_metrics) == (fresh.metrics, fresh.baseline_metrics)

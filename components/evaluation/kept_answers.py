@@ -1,0 +1,74 @@
+"""Answers about the rows of spans, kept in the workspace: the served model was the candidate of an earlier run."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kubetfx.components.data.span_shards import KnownShards
+from kubetfx.components.data.span_store import SpanStore
+from kubetfx.models.examples import RowGroup
+
+Array = np.ndarray[Any, Any]
+Answers = tuple[Array, Array]
+"""Labels and predictions of the rows of a row group."""
+
+_SERVED = ("saved_model.pb", "variables/*", "assets/*")
+"""Files of a model that its answers depend on."""
+
+
+@dataclass(frozen=True)
+class KeptAnswers:
+    """Answers of the models of an evaluation, by row group; those of other models are forgotten."""
+
+    shards: KnownShards
+    store: SpanStore
+    digests: Mapping[str, str]
+    """Digest of each model by its name in the evaluation."""
+
+    @classmethod
+    def beside(cls, output: str, *, examples: Path, saved_models: Mapping[str, Path]) -> "KeptAnswers | None":
+        """Return the answers that a workspace keeps; None if there are no spans, or no workspace.
+
+        Args:
+            output: URI of the artifact that the evaluation makes.
+            examples: folder of the examples.
+            saved_models: folders of the models by name.
+        """
+        shards, store = KnownShards(examples), SpanStore.beside(output)
+        if not shards or store is None:
+            return None
+        return cls(shards, store, {name: _digest(path) for name, path in saved_models.items()})
+
+    def of(self, group: RowGroup) -> dict[str, Answers]:
+        """Return the answers that are known, by the name of the model.
+
+        Args:
+            group: of the examples.
+        """
+        kept = self.store.read(self._place(group)) or {}
+        return {name: kept[digest] for name, digest in self.digests.items() if digest in kept}
+
+    def keep(self, group: RowGroup, answers: Mapping[str, Answers]) -> None:
+        """Keep the answers of all models for the next run, in which one of them may be the served one.
+
+        Args:
+            group: of the examples.
+            answers: by the name of the model.
+        """
+        self.store.write(self._place(group), {self.digests[name]: own for name, own in answers.items()})
+
+    def _place(self, group: RowGroup) -> Path:
+        span, shard = self.shards.of(group)
+        return self.store.place(span, "answers", shard, group.number)
+
+
+def _digest(saved_model: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in _SERVED for path in saved_model.glob(pattern)):
+        digest.update(path.relative_to(saved_model).as_posix().encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
