@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,17 @@ FRAME = """<!doctype html><link rel="icon" href="data:,">
 <script>measured = new Promise(found => addEventListener("message", event => found(event.data)));</script>
 <iframe sandbox="allow-scripts" srcdoc="{page}"></iframe>"""
 """As the UI shows a page (frontend/src/components/viewers/HTMLViewer.tsx), under a strict policy."""
+PANELS = [window // 2 for window in (800, 1440, 2560)]
+"""Widths of the panel in which the UI of 2.17.0 shows a task: half of the window (`defaultWidth={'50%'}`,
+frontend/src/pages/RunDetailsV2.tsx:226)."""
+PAGES_OF_MARKDOWN = [
+    ("TableExampleGen", "examples_page"),
+    ("Pusher", "push_page"),
+    ("RetrainGate", "decision_page"),
+    ("RetrainEnd", "summary"),
+]
+MOST_CHARACTERS = 400_000
+"""Of Markdown, that the UI shows (MAX_MARKDOWN_STR_LENGTH in frontend/src/components/viewers/MarkdownViewer.tsx)."""
 MEASURE = """<script>
 const look = () => innerWidth ? parent.postMessage(
   [document.documentElement.scrollWidth, innerWidth, parseFloat(getComputedStyle(document.body).fontSize)], "*"
@@ -211,18 +223,35 @@ def tab() -> Iterator[chromium.Page]:
         yield one
 
 
-def test_each_page_of_html_is_looked_at_in_the_ui(finished):
+@pytest.mark.parametrize(
+    ("kind", "pages"),
+    [("system.HTML", PAGES_OF_HTML), ("system.Markdown", PAGES_OF_MARKDOWN)],
+    ids=["HTML", "Markdown"],
+)
+def test_each_page_is_looked_at_as_in_the_ui(finished, kind, pages):
     found = {
         (title, slot)
         for title, (document, _) in finished.seen.items()
         for slot, entry in json.loads(document)["outputs"]["artifacts"].items()
-        if entry["artifacts"][0]["type"].get("schemaTitle") == "system.HTML"
+        if entry["artifacts"][0]["type"].get("schemaTitle") == kind
     }
 
-    assert found == set(PAGES_OF_HTML)
+    assert found == set(pages)
 
 
-@pytest.mark.parametrize("width", [400, 720, 1280])
+@pytest.mark.parametrize(("title", "slot"), PAGES_OF_MARKDOWN)
+def test_page_of_markdown_has_nothing_that_the_ui_would_show_as_text_or_fetch(finished, title, slot):
+    """The UI puts it into its own page, not into a frame, and reads no HTML in it (`disableParsingRawHTML`)."""
+    text = finished.path(title, slot).read_text()
+
+    prose = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+    assert prose.strip()
+    assert not re.search(r"(?<!\\)</?[a-zA-Z!]", prose)
+    assert not re.search(r"!\[[^]]*]\(", prose)  # an image
+    assert len(text) < MOST_CHARACTERS
+
+
+@pytest.mark.parametrize("width", PANELS)
 @pytest.mark.parametrize(("title", "slot"), PAGES_OF_HTML)
 def test_page_is_readable_in_the_sandboxed_frame_of_the_ui(finished, tab, tmp_path, title, slot, width):
     frame = tmp_path / "frame.html"
