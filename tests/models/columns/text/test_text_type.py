@@ -17,6 +17,7 @@ from kubetfx.components.data.word_counts import WordCounts
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.text_section import TextCleaningConfig, TextEncoderConfig
+from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models.columns.column_profile import LENGTH_STEP, ColumnProfile
 from kubetfx.models.columns.column_type import Column
 from kubetfx.models.columns.text import cleaning
@@ -25,6 +26,7 @@ from kubetfx.models.columns.text.text_type import MANY_CELLS, TOKENS_OF_TREES, T
 from kubetfx.models.columns.text.tokens import ngrams, tokenize
 from kubetfx.models.layers import fit_layers
 from kubetfx.models.network import build_model
+from kubetfx.models.optimization import class_weights, compile_model
 from kubetfx.models.preprocessing import Preprocessing
 from tests.models.conftest import to_examples
 from tests.models.test_export import TOLERANCE, export
@@ -407,3 +409,25 @@ def test_bag_is_for_few_messages_and_fasttext_for_many():
         return kind_of(TextEncoderConfig(), columns)
 
     assert [of(5_000), of(5_000, MANY_CELLS), of(MANY_CELLS - 1)] == ["bag", "fasttext", "bag"]
+
+
+def test_class_weights_count_a_rare_class_of_texts_as_much_as_the_other(preprocess):
+    rows = [{"review": message(2 * i), "liked": "yes" if i % 10 == 0 else "no"} for i in range(200)]  # by no word
+    texts = preprocess(rows, label="liked", text=["review"], text_encoder={"kind": "bag"})
+    features = texts.transform(rows)
+    labels = features.pop("label").reshape(-1)
+    rarest = {}
+    for weights in ("none", "balanced"):
+        training = TrainingConfig(class_weights=weights, learning_rate=0.05, schedule={"kind": "constant"})
+        network = build_model(texts.output, model=ModelConfig(members=1), features=texts.config, num_outputs=2)
+        fit_layers(network, features)
+        model = keras.Model(network.input, keras.layers.Softmax()(network.output))
+        compile_model(model, training, labels=labels, num_steps=60, is_classifier=True, has_one_hot_labels=False)
+        by_class = class_weights(training, labels, classes=("no", "yes"))
+        inputs = {tensor.name: features[tensor.name] for tensor in network.inputs}
+        weight = np.vectorize((by_class or {0: 1.0, 1: 1.0}).get)(labels)
+        model.fit(inputs, labels, sample_weight=weight, epochs=30, batch_size=200, verbose=0)
+        rarest[weights] = float(model(inputs).numpy()[:, 1].mean())
+
+    assert rarest["none"] == pytest.approx(0.1, abs=0.1)
+    assert rarest["balanced"] == pytest.approx(0.5, abs=0.15)
