@@ -1,19 +1,22 @@
 """Messages: from `init` to a model that is asked for raw sentences by REST, gRPC, offline and in bulk."""
 
 import csv
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from kubetfx.artifacts import HISTORY
 from kubetfx.serving.model_config import ModelConfig
 from kubetfx.serving.server import RunningServer
 from tests.command import kubetfx_here
-from tests.e2e.project import Finished, Project, kubetfx, metrics_of
+from tests.e2e.project import ANY_MODEL, Finished, Project, kubetfx, metrics_of, report_of
 from tests.e2e.pushed import pushed_tensors
 from tests.serving.conftest import options
 
@@ -108,12 +111,45 @@ def test_raw_sentences_have_the_same_answer_in_every_way(run, project, server, t
         np.testing.assert_allclose(probabilities, found[0], atol=1e-5)
 
 
+ATTENTION = (
+    "--set",
+    "features.text_encoder={kind: transformer, layers: 1, heads: 2, size: 16, length: 32, pretrain: {epochs: 2}}",
+    *("--set", "training={epochs: 3, batch_size: 64, class_weights: balanced}"),
+    *("--set", "model.kind=network"),
+    *ANY_MODEL,
+)
+
+
+@pytest.mark.long
+def test_pretraining_of_a_transformer_is_in_the_report_and_bit_identical_elsewhere(tmp_path):
+    ours, theirs = (project_in(tmp_path / name) for name in ("one", "two"))
+    first, second = (one.run(*ATTENTION) for one in (ours, theirs))
+
+    assert first.exit_code == 0, first.stdout
+    assert "Pretrained for 2 epochs by guessing masked tokens" in report_of(first).read_text(encoding="utf-8")
+    history = read_history(ours)["pretraining"]["text_transformer"]
+    assert history == read_history(theirs)["pretraining"]["text_transformer"]
+    assert history["val_loss"][1] < history["val_loss"][0]
+    assert second.document["metrics"] == first.document["metrics"]
+    assert_equal_weights(ours, theirs)
+
+
 @pytest.mark.long
 def test_run_in_a_fresh_workspace_gives_bit_identical_weights(run, project, tmp_path):
     other = project_in(tmp_path / "reviews")
     again = other.run()
 
     assert again.document["metrics"] == run.document["metrics"]
+    assert_equal_weights(project, other)
+
+
+def read_history(project: Project) -> dict[str, Any]:
+    (path,) = project.workspace.glob(f"artifacts/Trainer/model/*/{HISTORY}")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def assert_equal_weights(project: Project, other: Project) -> None:
     ours, theirs = pushed_tensors(project), pushed_tensors(other)
     assert ours.keys() == theirs.keys()
     for name, array in ours.items():
