@@ -694,7 +694,7 @@ def wait(seconds: int):
 
 
 @dsl.pipeline(name="slow")
-def slow(seconds: int = 600):
+def slow(seconds: int = 90):
     with dsl.ExitHandler(notify()):
         waiting = wait(seconds=seconds).set_retry(2)
         kubernetes.set_timeout(waiting, seconds=900)
