@@ -30,7 +30,7 @@ class Rounded:
     encoder: str
     kind: str
     bytes: Sequence[int]
-    """Of the weights before and after."""
+    """What a run says of the weights before and after."""
     difference: float
     """Between two probabilities for a validation row, at most."""
     losses: Sequence[float]

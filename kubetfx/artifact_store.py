@@ -131,7 +131,7 @@ class ArtifactStore:
         """Return the URI of a path.
 
         Args:
-            text: any. What is no path of an artifact is returned as it is.
+            text: any. Any other text is returned as it is.
         """
         place = self.place
         return f"{place}{text.removeprefix(str(self.folder))}" if place and _is_in(text, str(self.folder)) else text
@@ -140,7 +140,7 @@ class ArtifactStore:
         """Return the path on this machine of a URI, whether anything is there or not.
 
         Args:
-            uri: any. What is no URI of an artifact in the bucket is returned as it is.
+            uri: any. Any other value is returned as it is.
         """
         place = self.place
         return f"{self.folder}{uri.removeprefix(str(place))}" if place and _is_in(uri, str(place)) else uri

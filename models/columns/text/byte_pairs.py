@@ -18,7 +18,7 @@ _MARK = b"\xff"
 _LONGEST = 1_000
 """Characters of a word: what is longer is several words, so that a text that is one word does not take for ever."""
 _NONE = 2**62
-"""Rank of what is no pair."""
+"""Rank of two tokens that are not a pair."""
 _SPACES = "\t\n\v\f\r\x85"
 """Control characters that are spaces."""
 
@@ -43,7 +43,7 @@ class BytePairs(Framed):
         """Tokenize texts.
 
         Args:
-            texts: (batch,) string; U+FFFD stands for what is no UTF-8.
+            texts: (batch,) string; U+FFFD stands for bytes that are not UTF-8.
             length: tokens of a row, those at its ends among them.
 
         Returns:
@@ -117,7 +117,7 @@ class BytePairs(Framed):
 
     @functools.cached_property
     def _ranks(self) -> dict[int, int]:
-        """Of each pair of tokens, which are one number."""
+        """Return the rank of each pair of tokens, which are one number."""
         pairs = ((self._numbers[left], self._numbers[right]) for left, right in self.merges)
         return {left * len(self.vocabulary) + right: rank for rank, (left, right) in enumerate(pairs)}
 

@@ -103,7 +103,7 @@ def _decomposed(texts: tf.Tensor) -> tf.Tensor:
 
 
 def _encoded(codes: tf.Tensor, splits: tf.Tensor) -> tf.Tensor:
-    """Return texts of code points; what is no character becomes a space."""
+    """Return texts of code points; other code points become spaces."""
     splits = tf.cast(splits, tf.int64)
     return tf.raw_ops.UnicodeEncode(
         input_values=codes, input_splits=splits, output_encoding="UTF-8", errors="replace", replacement_char=0x20
@@ -141,7 +141,7 @@ def _decompositions() -> tuple[Any, Any, Any, Any]:
 
 
 def _decomposition(code: int) -> str | None:
-    if 0xD800 <= code < 0xE000:  # surrogates are no characters
+    if 0xD800 <= code < 0xE000:  # surrogates are not characters
         return None
     text = unicodedata.normalize("NFKD", chr(code))
     return None if text == chr(code) else text

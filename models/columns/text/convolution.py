@@ -39,7 +39,7 @@ class InOrder(TextEncoder):
             transform_output: has the vocabulary.
 
         Returns:
-            Of the same shape.
+            An array of the same shape.
         """
         return augmented(tokens, transform_output, self.config, first=UNKNOWN + 1, left_out=UNKNOWN)
 

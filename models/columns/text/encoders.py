@@ -33,7 +33,7 @@ class TextEncoder(ABC):
     """From text to a vector: in Transform's graph to whole numbers, from which layers of the network learn."""
 
     def __init__(self, config: TextEncoderConfig, columns: Sequence[Column]) -> None:
-        """Of columns.
+        """Return the encoder of columns.
 
         Args:
             config: the section `features.text_encoder`.
@@ -70,7 +70,7 @@ class TextEncoder(ABC):
             transform_output: says which features there are, their shapes and vocabularies.
 
         Returns:
-            Of all columns together.
+            The encoding of all columns together.
         """
 
 

@@ -151,7 +151,7 @@ def read_tokenizer(folder: ModelFolder) -> WordPiece | BytePairs:
 def _of_document(
     folder: ModelFolder, document: Mapping[str, Any], options: Mapping[str, Any], special: Mapping[str, Any]
 ) -> WordPiece | BytePairs:
-    """Of tokenizer.json."""
+    """Content of tokenizer.json."""
     model, normalizer, before = (document.get(name) or {} for name in ("model", "normalizer", "pre_tokenizer"))
     added = document.get("added_tokens") or []
     if other := next((entry["content"] for entry in added if not entry.get("special")), None):

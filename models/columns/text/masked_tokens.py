@@ -21,7 +21,7 @@ from kubetfx.models.training_loop import TrainedModel, fit
 VALIDATION = 0.1
 """Share of the texts on which it is measured how well tokens are guessed."""
 _HIDDEN, _OTHER = 0.8, 0.9
-"""Of the tokens that are to be guessed, this share is hidden; up to the second, another token is in their place."""
+"""Share of the tokens to be guessed that is hidden; between it and the second, another token replaces them."""
 STEPS_PER_CALL = 100
 
 

@@ -101,12 +101,12 @@ class ModelFolder:
             what: is in it, for the error.
 
         Raises:
-            ConfigError: there is no such file, or it is no UTF-8.
+            ConfigError: there is no such file, or it is not UTF-8.
         """
         try:
             return self.content(name, what=what).decode()
         except UnicodeDecodeError as error:
-            raise self.error(f"{name} is no text in UTF-8", f"{error}", "Copy the file again.") from error
+            raise self.error(f"{name} is not text in UTF-8", f"{error}", "Copy the file again.") from error
 
     def document(self, name: str, *, what: str) -> dict[str, Any]:
         """Return the object in a file of JSON.
@@ -122,9 +122,9 @@ class ModelFolder:
         try:
             found = json.loads(text)
         except json.JSONDecodeError as error:
-            raise self.error(f"{name} is no JSON", f"{error}", "Copy the file again.") from error
+            raise self.error(f"{name} is not JSON", f"{error}", "Copy the file again.") from error
         if not isinstance(found, dict):
-            raise self.error(f"{name} is no JSON object", text[:40], "Copy the file again.")
+            raise self.error(f"{name} is not a JSON object", text[:40], "Copy the file again.")
         return found
 
     def checked(

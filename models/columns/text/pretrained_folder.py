@@ -54,7 +54,7 @@ class PretrainedFolder:
 
     @cached_property
     def shape(self) -> Shape:
-        """Of the transformer.
+        """Return the shape of the transformer.
 
         Raises:
             ConfigError: the folder has none that is understood, or a tokenizer of another model.

@@ -1,4 +1,4 @@
-"""Augmentation of texts: in training, each time anew, words are left out, swapped with the next, or replaced by others.
+"""Augmentation of texts: each time a text is trained on, words are left out, swapped with the next, or replaced.
 
 It works on the numbers of tokens, so a text is cut into them once. A served model does none of it.
 """
@@ -35,7 +35,7 @@ def augmented(
         left_out: number of a token that is left out.
 
     Returns:
-        Of the same shape.
+        Tokens of the same shape.
     """
     wanted = config.augmentation
     if wanted is None:
@@ -116,7 +116,7 @@ class TextAugmentation(keras.layers.Layer):
             training: otherwise they stay.
 
         Returns:
-            Of the same shape.
+            Tokens of the same shape.
         """
         if not training:
             return tokens
@@ -140,7 +140,7 @@ class TextAugmentation(keras.layers.Layer):
         return tf.where((number > 0) & (self._chance(tokens) < self._replace), other, tokens)
 
     def _swapped(self, tokens: Any) -> Any:
-        """Of pairs that begin at an even place, or at an odd one, by turns of chance; both have to be tokens."""
+        """Return tokens, some pairs of which have changed places: pairs that begin at even places, or at odd ones."""
         length = tf.shape(tokens)[-1]
         shift = tf.cast(keras.random.uniform((), seed=self._seed) < 0.5, tf.int32)
         place = tf.range(length)

@@ -61,7 +61,7 @@ def token_rows(
 
 
 def valid_text(texts: "tf.Tensor") -> "tf.Tensor":
-    """Put U+FFFD in the place of what is no UTF-8.
+    """Replace bytes that are not UTF-8 by U+FFFD.
 
     Args:
         texts: (batch,) string.

@@ -18,9 +18,9 @@ from kubetfx.models.columns.text.transformer_shape import Shape
 from kubetfx.models.layers import FittedLayer
 
 _MASKED = -1e9
-"""Added to the score of what is no token."""
+"""Added to the score of padding."""
 _DEVIATION = 0.02
-"""Of initial vectors, as BERT has it."""
+"""Standard deviation of initial vectors, as BERT has it."""
 
 
 class Transformer(FittedLayer):
@@ -191,7 +191,7 @@ class _Computing:
         return tf.matmul(vectors, self._weights[f"{name}_kernel"]) + self._weights[f"{name}_bias"]
 
     def normalized(self, vectors: Any, name: str) -> Any:
-        """Of mean 0 and variance 1 in each vector, then scaled."""
+        """Return vectors of mean 0 and variance 1, scaled."""
         values = tf.cast(vectors, tf.float32)
         mean, variance = tf.nn.moments(values, axes=[-1], keepdims=True)
         standard = tf.cast((values - mean) * tf.math.rsqrt(variance + self._shape.epsilon), vectors.dtype)

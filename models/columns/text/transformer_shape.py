@@ -14,13 +14,13 @@ class Shape:
     layers: int
     heads: int
     width: int
-    """Of the vector of a token."""
+    """Length of the vector of a token."""
     inner: int
     """Units of the hidden layer in each layer."""
     epsilon: float = 1e-12
     """Added to variances."""
     activation: str = "gelu"
-    """Of the hidden layer: `gelu`, `gelu_tanh` or `relu`."""
+    """Activation of the hidden layer: `gelu`, `gelu_tanh` or `relu`."""
 
     def weights(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of each weight by its name; those of layer 3 begin with `layer_3_`."""

@@ -60,7 +60,7 @@ def ideographs() -> Iterable[str]:
 
 
 def is_punctuation(character: str) -> bool:
-    """Return whether BERT takes a character for punctuation: of ASCII all that is no letter, digit or space.
+    """Return whether BERT takes a character for punctuation: in ASCII, everything but letters, digits and spaces.
 
     Args:
         character: one.

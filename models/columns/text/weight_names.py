@@ -20,7 +20,7 @@ class WeightNames:
     """None: it has none."""
     norm: str
     layer: str
-    """Begins the names of a layer, with its number in the place of `{layer}`."""
+    """Beginning of the names of a layer; `{layer}` stands for its number."""
     parts: Mapping[str, str]
     """What a layer has."""
     kernel: str = ".weight"

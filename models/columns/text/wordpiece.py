@@ -53,7 +53,7 @@ class WordPiece(Framed):
         """Tokenize texts.
 
         Args:
-            texts: (batch,) string; U+FFFD stands for what is no UTF-8.
+            texts: (batch,) string; U+FFFD stands for bytes that are not UTF-8.
             length: tokens of a row, those at its ends among them.
 
         Returns:
@@ -87,7 +87,7 @@ class WordPiece(Framed):
         return tf.tensor_scatter_nd_update(lowered, others, joined)
 
     def _pieces(self, words: "tf.Tensor") -> "tf.RaggedTensor":
-        """(words, any) int64. Where a word is no piece itself, it is the longest one that it begins with, then the
+        """(words, any) int64. Where a word is not a piece itself, it is the longest one that it begins with, then the
         longest that its rest begins with, and so on; if a rest begins with none, the whole word is unknown.
         """
         import tensorflow as tf
@@ -142,8 +142,8 @@ class WordPiece(Framed):
 
 @functools.cache
 def _patterns(lowercase: bool, strips_accents: bool, splits_ideographs: bool) -> tuple[str, str, str]:
-    """Of characters that are removed; of those that are words, as they are or when they are folded; and of spaces. What
-    Unicode has not assigned stays, as in the Hugging Face tokenizer.
+    """Return patterns of the characters that are removed, of those that are words (plain or folded), and of spaces.
+    What Unicode has not assigned stays, as in the Hugging Face tokenizer.
     """
     folded = _folded(lowercase, strips_accents)
 
