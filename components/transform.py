@@ -22,6 +22,7 @@ from kubetfx.artifacts import SCHEMA, TRAIN
 from kubetfx.components.data import analysis, beam_mode, block_work, tfx_patches
 from kubetfx.components.data.span_work import run_by_span
 from kubetfx.components.declaration import Artifacts
+from kubetfx.engine.shared_places import refuse
 from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import read_schema, searched_features
 
@@ -40,6 +41,7 @@ class Executor(tfx_executor.Executor):
                 return
             except analysis.Unsupported as reason:
                 logging.warning("tf.Transform analyzes the data on Beam: the analyzer %s is known to it alone.", reason)
+        refuse("tf.Transform reads and writes files in its Beam pipelines")
         beam_mode.prepare_workers(self._beam_pipeline_args)
         with tfx_patches.parquet_read():
             super().Do(input_dict, output_dict, exec_properties)

@@ -131,7 +131,7 @@ class ArtifactStore:
         """Return the URI of a path.
 
         Args:
-            text: any. Any other text is returned as it is.
+            text: a text; one that is not the path of an artifact is returned as it is.
         """
         place = self.place
         return f"{place}{text.removeprefix(str(self.folder))}" if place and _is_in(text, str(self.folder)) else text
@@ -140,7 +140,7 @@ class ArtifactStore:
         """Return the path on this machine of a URI, whether anything is there or not.
 
         Args:
-            uri: any. Any other value is returned as it is.
+            uri: a text; one that is not the URI of an artifact in the bucket is returned as it is.
         """
         place = self.place
         return f"{self.folder}{uri.removeprefix(str(place))}" if place and _is_in(uri, str(place)) else uri
@@ -215,10 +215,8 @@ class ArtifactStore:
         if (found := self._artifact_at(text)) is None:
             return
         place = self._in_bucket(found)
-        files = [path for path in found.rglob("*") if path.is_file()]
-        _at_once(lambda path: (place / path.relative_to(found)).upload(path), files)
+        here = upload(found, place)
         there = {info.path.relative_to(place) for info in place.files()}
-        here = {path.relative_to(found).as_posix() for path in files}
         if missing := here - there:
             raise StorageError(
                 f"The bucket does not have what was uploaded a moment ago. Received: {place / min(missing)}. Does "
@@ -301,6 +299,21 @@ class ArtifactStore:
         place = self.place
         assert place is not None
         return place / path.relative_to(self.folder)
+
+
+def upload(folder: Path, place: ObjectPath) -> set[str]:
+    """Copy a folder into a bucket.
+
+    Args:
+        folder: on this machine.
+        place: in the bucket.
+
+    Returns:
+        The names of the files, relative to the folder.
+    """
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    _at_once(lambda path: (place / path.relative_to(folder)).upload(path), files)
+    return {path.relative_to(folder).as_posix() for path in files}
 
 
 def is_whole(artifact: Path) -> bool:

@@ -4,6 +4,7 @@ It is the only module that accesses object stores. Credentials, region and endpo
 files, as the SDKs of the clouds read them. Nothing is imported for a place on this machine.
 """
 
+import atexit
 import contextlib
 import errno
 import fnmatch
@@ -11,6 +12,7 @@ import functools
 import os
 import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ _ENVIRONMENT = ("AWS_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST")
 """Beginnings of the variables that say how a store is reached."""
 
 
+_COPIES_LOCK = threading.Lock()
 _PATIENCE_LOCK = threading.Lock()
 _num_patient = 0
 """Contexts of `patiently` that are open in this process, whichever threads they are of."""
@@ -385,6 +388,55 @@ def copy_folder(source: Location, target: Path) -> None:
         path = target / info.path.relative_to(source)
         path.parent.mkdir(parents=True, exist_ok=True)
         info.path.download(path)
+
+
+@contextlib.contextmanager
+def opened(text: str) -> Iterator[Any]:
+    """Open a file for a reader that takes paths as well as files, and reads parts of it, such as Parquet's.
+
+    Args:
+        text: path or URL of the file.
+
+    Yields:
+        The path; or Arrow's file of an object.
+
+    Raises:
+        FileNotFoundError: there is no such object.
+        StorageError: the object store cannot be read.
+    """
+    place = locate(text)
+    if isinstance(place, Path):
+        yield text
+        return
+    with place._explained(is_reading=True), place.open_file() as file:
+        yield file
+
+
+def folder_here(text: str) -> Path:
+    """Return a folder on this machine with the content of another.
+
+    Args:
+        text: path or URL of the folder.
+
+    Returns:
+        The folder itself; or a copy of one in a bucket, which lives as long as this process.
+
+    Raises:
+        StorageError: the object store cannot be read.
+    """
+    place = locate(text)
+    if isinstance(place, Path):
+        return place
+    with _COPIES_LOCK:
+        return _copied(place)
+
+
+@functools.cache
+def _copied(place: ObjectPath) -> Path:
+    copy = Path(tempfile.mkdtemp(prefix="kubetfx-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy_folder(place, copy)
+    return copy
 
 
 def s3_endpoint() -> str | None:

@@ -18,7 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kubetfx.engine.shared_places import place_of
 from kubetfx.errors import DataError
+from kubetfx.storage import is_url, list_files, locate, opened
 
 SUFFIX = ".parquet"
 BLOCK_ROWS = 65_536
@@ -51,15 +53,15 @@ def files_in(*places: str | Path) -> list[str]:
     Raises:
         DataError: the folder has files of another format: an earlier version of kubetfx wrote tf.Examples.
     """
-    folders = [Path(str(place).removesuffix("*")) for place in places]
-    entries = sorted(path for folder in folders for path in folder.iterdir() if not path.name.startswith("."))
-    others = [path.name for path in entries if path.suffix != SUFFIX]
+    folders = [locate(place_of(str(place).removesuffix("*"))) for place in places]
+    entries = sorted(str(path) for folder in folders for path in list_files(folder) if not path.name.startswith("."))
+    others = [path.rpartition("/")[2] for path in entries if not path.endswith(SUFFIX)]
     if others:
         raise DataError(
             "These examples are not Parquet files: another ExampleGen wrote them, or an earlier version of kubetfx, "
             f"as tf.Examples. Received: {others[0]} in {folders[0]}. Run the pipeline again: they are written again."
         )
-    return [str(path) for path in entries]
+    return entries
 
 
 def count_rows(files: Iterable[str]) -> int:
@@ -68,7 +70,7 @@ def count_rows(files: Iterable[str]) -> int:
     Args:
         files: The files of examples.
     """
-    return sum(pq.read_metadata(file).num_rows for file in files)
+    return sum(footer.num_rows for footer in _footers(files))
 
 
 def mean_row_bytes(files: Iterable[str]) -> float:
@@ -77,7 +79,7 @@ def mean_row_bytes(files: Iterable[str]) -> float:
     Args:
         files: The files of examples.
     """
-    footers = [pq.read_metadata(file) for file in files]
+    footers = _footers(files)
     sizes = [footer.row_group(group).total_byte_size for footer in footers for group in range(footer.num_row_groups)]
     return sum(sizes) / max(sum(footer.num_rows for footer in footers), 1)
 
@@ -87,6 +89,7 @@ class RowGroup:
     """A block of a file that has not been read yet: what a thread or a worker of Beam is handed."""
 
     file: str
+    """Path or URL."""
     number: int
 
     def num_rows(self, footer: Any) -> int:
@@ -107,12 +110,12 @@ class RowGroup:
         Returns:
             Its rows.
         """
-        with pq.ParquetFile(self.file, metadata=footer) as opened:
-            names = opened.schema_arrow.names
+        with opened(self.file) as source, pq.ParquetFile(source, metadata=footer, pre_buffer=is_url(self.file)) as file:
+            names = file.schema_arrow.names
             wanted = names if columns is None else columns
             present = set(names)
-            table = opened.read_row_group(self.number, [n for n in wanted if n in present], use_threads=False)
-            num_rows = opened.metadata.row_group(self.number).num_rows
+            table = file.read_row_group(self.number, [n for n in wanted if n in present], use_threads=False)
+            num_rows = file.metadata.row_group(self.number).num_rows
         arrays = [_whole(table.column(name)) if name in present else pa.nulls(num_rows) for name in wanted]
         return pa.RecordBatch.from_arrays(arrays, names=list(wanted))
 
@@ -123,8 +126,9 @@ def row_groups(files: Iterable[str]) -> list[tuple[RowGroup, Any]]:
     Args:
         files: The files of examples.
     """
-    footers = [(file, pq.read_metadata(file)) for file in files]
-    return [(RowGroup(file, number), footer) for file, footer in footers for number in range(footer.num_row_groups)]
+    names = list(files)
+    pairs = zip(names, _footers(names), strict=True)
+    return [(RowGroup(file, number), footer) for file, footer in pairs for number in range(footer.num_row_groups)]
 
 
 def read_blocks(
@@ -239,6 +243,20 @@ def to_examples(block: pa.RecordBatch) -> list[bytes]:
     lists = as_lists(pa.RecordBatch.from_arrays(narrow, names=list(arrays)))
     found: list[bytes] = example_coder.RecordBatchToExamplesEncoder().encode(lists)
     return found
+
+
+def footer_of(file: str) -> Any:
+    """Return the footer of a file: its schema, and its row groups.
+
+    Args:
+        file: of examples.
+    """
+    with opened(file) as source:
+        return pq.read_metadata(source)
+
+
+def _footers(files: Iterable[str]) -> list[Any]:
+    return list(read_ahead([functools.partial(footer_of, file) for file in files]))
 
 
 def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:

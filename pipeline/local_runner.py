@@ -21,7 +21,14 @@ from kubetfx.engine.session import Session
 from kubetfx.errors import KubetfxError, NodeFailedError, StorageError, UsageError, root_cause
 from kubetfx.pipeline import compiled_pipeline, final_status
 from kubetfx.pipeline.for_each import iterations
-from kubetfx.pipeline.node_launch import OperatorWhenNeeded, connection_of, launch, outputs_of, state_of
+from kubetfx.pipeline.node_launch import (
+    OperatorWhenNeeded,
+    check_executors,
+    connection_of,
+    launch,
+    outputs_of,
+    state_of,
+)
 from kubetfx.pipeline.run_result import NodeResult, NodeState
 from kubetfx.pipeline.runner import Runner, needed
 from kubetfx.pipeline.side_by_side import ExecutorProcesses, Work, folds_at_once, groups, is_of_fold
@@ -108,6 +115,7 @@ class LocalRunner(Runner):
             self._store = self._open(pipeline)
         self._progress(End())
         self._session = Session.of(self._config, progress=self._progress)
+        check_executors(pipeline, self._config.artifacts, self._session)
         self._processes = self._forked([node.pipeline_node.node_info.id for node in pipeline.nodes])
         nodes = needed([node.pipeline_node for node in pipeline.nodes], self._until)
         handlers = [node for node in nodes if final_status.is_exit_handler(node)]

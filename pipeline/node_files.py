@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kubetfx.artifact_store import ArtifactStore, removed_after
-from kubetfx.storage import patiently
+from kubetfx.engine.shared_places import SharedPlaces, sharing
+from kubetfx.storage import ObjectPath, locate, patiently
 
 
 class DriverHere:
@@ -43,13 +44,17 @@ class DriverHere:
         return self._operator.run_driver(attr.evolve(execution_info, input_dict=inputs))
 
 
-def run_here(artifacts: ArtifactStore, execution_info: Any, run: Callable[[Any], Any]) -> Any:
+def run_here(
+    artifacts: ArtifactStore, execution_info: Any, run: Callable[[Any], Any], *, has_workers: bool = False
+) -> Any:
     """Run an executor on files of this machine.
 
     Args:
         artifacts: Where artifacts are.
         execution_info: of TFX, with URIs.
         run: runs the executor with an execution info that has paths.
+        has_workers: whether workers of an engine go through the rows, who see the bucket and not this machine: then
+            the rows of examples are not fetched, and what the executor hands to the workers has URIs.
 
     Returns:
         What the executor says about its outputs, with URIs.
@@ -61,14 +66,22 @@ def run_here(artifacts: ArtifactStore, execution_info: Any, run: Callable[[Any],
     if artifacts.bucket is None:
         return run(execution_info)
     with patiently():
-        return _run_with_copies(artifacts, execution_info, run)
+        return _run_with_copies(artifacts, execution_info, run, has_workers=has_workers)
 
 
-def _run_with_copies(artifacts: ArtifactStore, execution_info: Any, run: Callable[[Any], Any]) -> Any:
-    here = _with_paths(execution_info, artifacts)
+def _run_with_copies(
+    artifacts: ArtifactStore, execution_info: Any, run: Callable[[Any], Any], *, has_workers: bool
+) -> Any:
+    here = _with_paths(execution_info, artifacts, with_rows=not has_workers)
+    shared = None
+    if has_workers:
+        inputs = frozenset(artifact.uri for artifact in _all(here.input_dict))
+        scratch = locate(execution_info.tmp_dir)
+        assert isinstance(scratch, ObjectPath)
+        shared = SharedPlaces(artifacts, inputs, scratch)
     paths = [artifact.uri for artifact in _all(here.output_dict)]
     try:
-        with removed_after(here.tmp_dir):
+        with removed_after(here.tmp_dir), sharing(shared):
             output = run(here)
         for path in paths:
             artifacts.publish(path)
@@ -80,12 +93,12 @@ def _run_with_copies(artifacts: ArtifactStore, execution_info: Any, run: Callabl
         return _with_uris(output, artifacts)
 
 
-def _with_paths(execution_info: Any, artifacts: ArtifactStore) -> Any:
+def _with_paths(execution_info: Any, artifacts: ArtifactStore, *, with_rows: bool) -> Any:
     """Return a copy whose inputs are fetched, and whose outputs can be written."""
     import attr
     from tfx.orchestration.portable import outputs_utils
 
-    inputs = _fetched(execution_info.input_dict, artifacts, with_rows=True)
+    inputs = _fetched(execution_info.input_dict, artifacts, with_rows=with_rows)
     outputs = _moved(execution_info.output_dict, artifacts)
     for artifact in _all(outputs):
         artifacts.open(artifact.uri)

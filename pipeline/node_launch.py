@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubetfx.artifact_store import ArtifactStore
 from kubetfx.engine.session import Session
+from kubetfx.errors import UsageError
 from kubetfx.pipeline.node_files import DriverHere, run_here
 from kubetfx.pipeline.run_result import NodeState
 from kubetfx.pipeline.side_by_side import ExecutorProcesses, OperatorElsewhere, UnwatchedOperator
@@ -91,6 +92,36 @@ def launch(
     return int(execution_info.execution_id or 0)
 
 
+def check_executors(pipeline: Any, artifacts: ArtifactStore, session: Session) -> None:
+    """Refuse executors that give paths to workers who do not see them.
+
+    Args:
+        pipeline: TFX's, compiled.
+        artifacts: Where artifacts are.
+        session: The session of the engine that goes through the data.
+
+    Raises:
+        UsageError: an executor that is not kubetfx's runs on an engine, and artifacts are in a bucket.
+    """
+    from tfx.orchestration.local import runner_utils
+    from tfx.proto.orchestration.executable_spec_pb2 import BeamExecutableSpec
+
+    if artifacts.bucket is None or not session.engine.is_elsewhere:
+        return
+    deployment = runner_utils.extract_local_deployment_config(pipeline)
+    for node in pipeline.nodes:
+        node_id = node.pipeline_node.node_info.id
+        spec = runner_utils.extract_executor_spec(deployment, node_id)
+        path = spec.python_executor_spec.class_path if isinstance(spec, BeamExecutableSpec) else "kubetfx."
+        if not path.startswith("kubetfx."):
+            raise UsageError(
+                f"{node_id} is not a component of kubetfx: it reads and writes files in its Beam pipelines, and the "
+                f"workers of {session.engine} do not see this machine's. Received: {path}, and a workspace in a "
+                f"bucket, {artifacts.bucket}. Set the workspace to a folder that the workers mount, or leave "
+                "`beam` out."
+            )
+
+
 class OperatorWhenNeeded:
     """TFX's operator of an executor, which imports the executor when it is made: here only for a node that is not in
     the cache.
@@ -147,16 +178,15 @@ class OperatorWhenNeeded:
         Returns:
             What the executor says about its outputs.
         """
-        return run_here(self._artifacts, execution_info, self._run)
-
-    def _run(self, execution_info: Any) -> Any:
         operator = self._operator
         if not hasattr(operator, "beam_pipeline_args"):
-            return operator.run_executor(execution_info)
+            return run_here(self._artifacts, execution_info, operator.run_executor)
         own = [argument.value.string_value for argument in operator.beam_pipeline_args]  # of the component itself
         arguments = self._session.with_own(own)
         operator.beam_pipeline_args = [_as_placeholder(argument) for argument in arguments]
-        return operator.run_executor(execution_info, make_beam_pipeline_fn=self._session.pipelines(arguments))
+        make_pipeline = self._session.pipelines(arguments)
+        run = functools.partial(operator.run_executor, make_beam_pipeline_fn=make_pipeline)
+        return run_here(self._artifacts, execution_info, run, has_workers=make_pipeline is not None)
 
 
 class OperatorOutOfTurn(UnwatchedOperator):

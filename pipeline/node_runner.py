@@ -18,6 +18,7 @@ from kubetfx.errors import UsageError
 from kubetfx.pipeline import final_status, preflight
 from kubetfx.pipeline.local_runner import LocalRunner
 from kubetfx.pipeline.log_echo import echoed
+from kubetfx.pipeline.node_launch import check_executors
 from kubetfx.pipeline.pruning import prune_locked
 from kubetfx.pipeline.run_result import NodeResult, NodeState, RunResult, component_of
 from kubetfx.pipeline.shared_record import SharedRecorder
@@ -233,6 +234,7 @@ class NodeRunner(LocalRunner):
         with logged_to(self._log_folder / "startup.log"):
             self._store = self._open(pipeline)
         self._session = Session.of(self._config, progress=self._progress)
+        check_executors(pipeline, self._config.artifacts, self._session)
         self._processes = None
         to = self._log_to
         with echoed(self._log_folder, self._node_id, to=to) if to else contextlib.nullcontext():

@@ -242,12 +242,6 @@ def check_workspace(config: PipelineConfig) -> None:
     if config.artifacts.bucket is not None:
         _check_no_pattern(config.artifacts.bucket, section="workspace")
         _check_place(config.artifacts.bucket, section="workspace")
-        if engine_arguments.engine_of(config.beam.command_line).is_elsewhere:
-            raise ConfigError(
-                "workspace: an engine's workers read and write a folder that they share with this machine, and not a "
-                f"bucket. Received: {config.artifacts.bucket}, beam.runner: {config.beam.runner}. Give a folder, or "
-                "leave `beam` out."
-            )
 
 
 def _check_place(place: Location, *, section: str) -> None:

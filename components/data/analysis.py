@@ -31,9 +31,11 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, sche
 
 from kubetfx.components.data.analysis_graphs import AnalysisGraphs, Binding, PreprocessingFn, Unsupported
 from kubetfx.components.data.block_work import BlockWork
+from kubetfx.engine.shared_places import folder_of
 from kubetfx.models.examples import RowGroup, in_parts, read_ahead
 from kubetfx.models.preprocessing import rows_at_a_time
 from kubetfx.models.raw_inputs import RawInputs
+from kubetfx.storage import folder_here
 
 Tensors = Mapping[str, Any]
 Run = Callable[["Phase"], list[Any]]
@@ -187,7 +189,7 @@ class Phase(BlockWork[RowGroup, list[Any], list[Any], list[Any]]):
             max_rows: that the SavedModel is applied to at a time; None: all rows of a row group.
         """
         self.is_first = is_first
-        self._saved_model = saved_model
+        self._saved_model = folder_of(saved_model)
         self._specs = specs
         self._accumulators = accumulators
         self._max_rows = max_rows
@@ -195,7 +197,7 @@ class Phase(BlockWork[RowGroup, list[Any], list[Any], list[Any]]):
     def setup(self) -> None:
         """Load the SavedModel."""
         self._inputs = RawInputs(self._specs)
-        self._loader = saved_transform_io_v2.SavedModelLoader(self._saved_model)
+        self._loader = saved_transform_io_v2.SavedModelLoader(str(folder_here(self._saved_model)))
         self._loader.finalize(set(self._inputs.signature), set(self._loader.structured_outputs))
 
     def blocks(self, item: RowGroup) -> Iterator[list[Any]]:

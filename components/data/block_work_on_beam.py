@@ -9,6 +9,8 @@ import apache_beam as beam
 
 from kubetfx.components.data import beam_mode
 from kubetfx.components.data.block_work import BlockWork, Item, Result
+from kubetfx.engine.shared_places import scratch_in
+from kubetfx.storage import locate, patiently
 
 if TYPE_CHECKING:  # workers import this module, and some of them have no TFX
     from tfx.dsl.components.base import base_beam_executor
@@ -34,17 +36,17 @@ def run_on_beam(
     if not items:
         return work.result(work.create())
     beam_mode.prepare_workers(executor._beam_pipeline_args)
-    path = folder / f".{type(work).__name__}.pickle"
+    place = locate(scratch_in(folder)) / f".{type(work).__name__}.pickle"
     with executor._make_beam_pipeline() as pipeline:
         _ = (
             pipeline
             | "Items" >> beam.Create(list(items), reshuffle=len(items) > 1)
             | "Add up" >> beam.ParDo(_AddUp(work))
             | "Merge" >> beam.CombineGlobally(_Merge(work)).without_defaults()
-            | "Leave" >> beam.Map(_leave, str(path))
+            | "Leave" >> beam.Map(_leave, str(place))
         )
-    result = cast(Result, pickle.loads(path.read_bytes()))
-    path.unlink()
+    result = cast(Result, pickle.loads(place.read_bytes()))
+    place.unlink()
     return result
 
 
@@ -81,4 +83,5 @@ class _Merge(beam.CombineFn):
 
 
 def _leave(result: Any, path: str) -> None:
-    Path(path).write_bytes(pickle.dumps(result))
+    with patiently():
+        locate(path).write_bytes(pickle.dumps(result))

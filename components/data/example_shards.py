@@ -14,6 +14,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from kubetfx.artifacts import VALIDATION
 from kubetfx.components.data import table_profile
 from kubetfx.config.data_section import Splits
+from kubetfx.engine.shared_places import place_of
 from kubetfx.errors import DataError
 
 PAYLOAD_FORMAT = example_gen_pb2.FORMAT_PARQUET
@@ -33,14 +34,14 @@ def open_splits(examples: standard_artifacts.Examples, names: Iterable[str]) -> 
         names: The names of the splits, in their order.
 
     Returns:
-        Folders by split.
+        Folders by split, as workers see them.
     """
     splits = list(names)
     examples.split_names = artifact_utils.encode_split_names(splits)
     folders = {name: artifact_utils.get_split_uri([examples], name) for name in splits}
     for folder in folders.values():
         Path(folder).mkdir(parents=True, exist_ok=True)
-    return folders
+    return {name: place_of(folder) for name, folder in folders.items()}
 
 
 def describe(

@@ -5,8 +5,10 @@ neither TFX nor TensorFlow, whose imports take longer than most shards. models/e
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.models import examples as example_files
+from kubetfx.storage import Location, locate, patiently
 
 Counts = dict[str, int]
 """Rows by split."""
@@ -39,16 +42,19 @@ class ShardWriter:
         """Open the files.
 
         Args:
-            split_folders: The folders by split.
+            split_folders: Paths or URLs of the folders by split.
             schema: The schema of the blocks that will be written.
             number: The number of the shard, from 0.
             num_shards: The number of all shards.
             compression: a codec of Parquet, or "none".
         """
         name = shard_name(number, num_shards)
-        self._paths = {split: f"{folder}/{name}" for split, folder in split_folders.items()}
+        self._places = {split: locate(f"{folder}/{name}") for split, folder in split_folders.items()}
+        is_elsewhere = not all(isinstance(place, Path) for place in self._places.values())
+        self._folder = tempfile.TemporaryDirectory(prefix="kubetfx-shard-") if is_elsewhere else None
+        self._asides = {split: self._aside(split, place) for split, place in self._places.items()}
         self._files = {
-            split: _SplitFile(_partial(path), schema, compression=compression) for split, path in self._paths.items()
+            split: _SplitFile(aside, schema, compression=compression) for split, aside in self._asides.items()
         }
 
     def write(self, split: str, block: pa.RecordBatch) -> None:
@@ -62,16 +68,29 @@ class ShardWriter:
 
     def close(self) -> dict[str, int]:
         """Finish the files, and say how many rows each split has."""
-        for split, path in self._paths.items():
+        for split, place in self._places.items():
             self._files[split].close()
-            os.replace(_partial(path), path)
+            if isinstance(place, Path):
+                os.replace(self._asides[split], place)
+            else:
+                with patiently():
+                    place.upload(self._asides[split])
+        if self._folder:
+            self._folder.cleanup()
         return {split: file.num_rows for split, file in self._files.items()}
+
+    def _aside(self, split: str, place: Location) -> Path:
+        """Return the path of a file until it is complete: beside its place; or, for a bucket, on this machine."""
+        if isinstance(place, Path):
+            return place.with_name(f".{place.name}.partial")
+        assert self._folder is not None
+        return Path(self._folder.name) / f"{split}{example_files.SUFFIX}"
 
 
 class _SplitFile:
     """A Parquet file whose row groups have the right size for readers, whatever the sizes of the written blocks."""
 
-    def __init__(self, path: str, schema: pa.Schema, *, compression: str) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, *, compression: str) -> None:
         texts = [field.name for field in schema if pa.types.is_string(field.type)]
         self._writer = pq.ParquetWriter(path, schema, compression=compression, use_dictionary=texts)
         self._group_rows = example_files.block_rows(len(schema))
@@ -100,11 +119,6 @@ class _SplitFile:
             self._writer.write_table(table, row_group_size=max(table.num_rows, 1))
             self._pending = []
             self._pending_rows = self._pending_bytes = 0
-
-
-def _partial(path: str) -> str:
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/.{name}.partial"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from kubetfx.child_process import write_whole
 from kubetfx.code_digest import code_digest
+from kubetfx.engine.shared_places import place_of
 from kubetfx.storage import locate
 from kubetfx.tables.files import shown_names
 from kubetfx.tables.spans import Span
@@ -40,11 +41,14 @@ class SpanStore:
 
     @classmethod
     def beside(cls, artifact_uri: str) -> "SpanStore | None":
-        """Return the store of the workspace that contains an artifact; None if there is no workspace, as in a pod.
+        """Return the store of the workspace that contains an artifact; None if there is no workspace, as in a pod, or
+        the workers do not see it.
 
         Args:
             artifact_uri: WORKSPACE/artifacts/COMPONENT/KEY/ID.
         """
+        if place_of(artifact_uri) != artifact_uri:
+            return None
         parents = Path(artifact_uri).parents
         is_in_workspace = len(parents) > 3 and parents[2].name == "artifacts" and (parents[3] / METADATA).exists()
         return cls(parents[3] / FOLDER) if is_in_workspace else None

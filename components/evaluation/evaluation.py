@@ -20,6 +20,7 @@ from kubetfx.components.evaluation.row_sample import Drawn
 from kubetfx.components.evaluation.slices import OVERALL, SliceKey, rows_by_slice
 from kubetfx.config.metric_catalogue import Task
 from kubetfx.models.examples import RowGroup
+from kubetfx.storage import folder_here
 
 Values = dict[SliceKey, dict[str, dict[str, float]]]
 """Values of the metrics, by slice, model and name."""
@@ -49,11 +50,14 @@ class Request:
     """The column of row weights; None: each row counts once."""
     kept: KeptAnswers | None = None
     """Answers of the models in earlier runs."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Paths or URLs of the models, as workers see them, where those differ from `saved_models`."""
 
     def load_models(self) -> Models:
         """Return the models, ready to be asked."""
         columns = sorted({column for spec in self.slices for column in spec})
-        return Models(self.saved_models, baselines=self.baselines, columns=columns, weight=self.weight, kept=self.kept)
+        folders = {name: folder_here(self.places.get(name, str(path))) for name, path in self.saved_models.items()}
+        return Models(folders, baselines=self.baselines, columns=columns, weight=self.weight, kept=self.kept)
 
     def accumulator(self, metric: str) -> Accumulator:
         """Return a new accumulator of a metric.

@@ -8,6 +8,7 @@ from kubetfx.components.evaluation.evaluation import Request
 from kubetfx.components.evaluation.kept_answers import KeptAnswers
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.config.metric_catalogue import Task
+from kubetfx.engine.shared_places import folder_of
 from kubetfx.models.columns.image.pixels import Pixels
 from kubetfx.serving.model_facts import read_facts
 
@@ -44,5 +45,6 @@ def request_of(
         baselines=baselines or {},
         weight=weight,
         kept=kept,
+        places={name: folder_of(path) for name, path in saved_models.items()},
         top_k=Pixels.of_facts(facts).model.top_k if facts is not None and has_images else 1,
     )

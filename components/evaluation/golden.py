@@ -118,11 +118,9 @@ def number_of_rows(split: str, *, at_least: int, share: float) -> int:
         at_least: The minimum, if the split has that many rows.
         share: The share of the rows of the split.
     """
-    import pyarrow.parquet as pq
+    from kubetfx.models.examples import count_rows, files_in
 
-    from kubetfx.models.examples import files_in
-
-    total = sum(pq.read_metadata(file).num_rows for file in files_in(split)) if share else 0
+    total = count_rows(files_in(split)) if share else 0
     return min(max(at_least, math.ceil(share * total)), MOST_ROWS)
 
 

@@ -25,6 +25,7 @@ from kubetfx.engine.arguments import check_with_engine
 from kubetfx.engine.jobs import Job, listens, wait_for
 from kubetfx.engine.session import Session
 from kubetfx.errors import EngineError, root_cause
+from kubetfx.storage import Location, ObjectPath, write_text
 from kubetfx.version import library_version
 
 ROWS = 3
@@ -66,14 +67,14 @@ def examine_engine(session: Session) -> list[Worker]:
     if session.engine.endpoint:
         wait_for(session.engine.endpoint, session.patience, what="the job service", key="beam.endpoint")
         check_with_engine(session.arguments, _described_options(session.engine.endpoint))
-    with _probe_file(session.folder) as (path, nonce):
+    with _probe_file(session.shared) as (place, nonce):
         request = {
-            "probe": str(path),
+            "probe": str(place),
             "nonce": nonce,
             "places": [str(place) for place in session.places],
             "modules": list(session.modules),
         }
-        facts = _asked(session, request)
+        facts = _asked(session, request, place.name)
     faults = list(dict.fromkeys(fault for found in facts for fault in _faults(found, session)))
     if faults:
         raise EngineError(
@@ -98,19 +99,19 @@ def _described_options(endpoint: str, *, seconds: float = _ANSWER_SECONDS) -> li
 
 
 @contextlib.contextmanager
-def _probe_file(folder: Path) -> Iterator[tuple[Path, str]]:
+def _probe_file(folder: Location) -> Iterator[tuple[Location, str]]:
     """Provide a file for the workers to read. What they leave beside it is removed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, nonce = folder / f"probe-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
-    path.write_text(nonce, encoding="utf-8")
+    place, nonce = folder / f"probe-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex
+    write_text(place, nonce)
     try:
-        yield path, nonce
+        yield place, nonce
     finally:
-        for left in folder.glob(f"{path.name}*"):
-            left.unlink(missing_ok=True)
+        for left in folder.glob(f"{place.name}*"):
+            with contextlib.suppress(FileNotFoundError):
+                left.unlink()
 
 
-def _asked(session: Session, request: dict[str, Any]) -> list[dict[str, Any]]:
+def _asked(session: Session, request: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """Return what the workers say, each once."""
     source = Path(probe.__file__).read_text(encoding="utf-8")
     text = json.dumps(request)
@@ -130,11 +131,11 @@ def _asked(session: Session, request: dict[str, Any]) -> list[dict[str, Any]]:
         return [_facts_in(error, session)]
     if not has_ended:
         raise EngineError(_why_no_worker(session))
-    answers = [json.loads(path.read_text()) for path in session.folder.glob(f"{Path(request['probe']).name}.*.json")]
+    answers = [json.loads(place.read_text()) for place in session.shared.glob(f"{name}.*.json")]
     if not answers:
         raise EngineError(
             f"The workspace is not shared: a worker found the probe file, and what it wrote beside it is not here. "
-            f"Received: {session.folder}. Let the workers mount the very folder, for writing."
+            f"Received: {session.shared}. Let the workers mount the very folder, for writing."
         )
     return list({json.dumps(answer, sort_keys=True): answer for answer in answers}.values())
 
@@ -207,11 +208,17 @@ def _faults(found: dict[str, Any], session: Session) -> Iterator[str]:
             "pool unpack what it is sent (docs/scale.md), or put them into the image."
         )
     if found["workspace"] != "seen":
-        yield (
-            f"The workspace is not seen. Received: {session.folder}, of which {found['host']} says: "
-            f"{found['workspace']}. Let the workers mount it under the same path, for reading and writing, or set "
-            "`workspace` to a folder that they share."
-        )
+        begins = f"The workspace is not seen. Received: {session.shared}, of which {found['host']} says: "
+        if isinstance(session.shared, ObjectPath):
+            yield (
+                f"{begins}{found['workspace']} Give the workers the address of the store and credentials for it, in "
+                "their environment."
+            )
+        else:
+            yield (
+                f"{begins}{found['workspace']}. Let the workers mount it under the same path, for reading and writing, "
+                "or set `workspace` to a folder that they share, or to a bucket."
+            )
     for place in found["absent_places"]:
         yield (
             f"A place is not seen. Received: {place} on {found['host']}. Let the workers mount it under the same path."

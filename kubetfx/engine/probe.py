@@ -1,7 +1,7 @@
 """What a worker says of itself.
 
 The doctor sends the text of this file to a worker, which may have neither kubetfx nor our Python: so it imports nothing
-but the standard library, and its functions are called with plain values.
+but the standard library (and kubetfx where a bucket is asked for), and its functions are called with plain values.
 """
 
 import hashlib
@@ -35,18 +35,45 @@ def report(request: str) -> str:
     probe = asked["probe"]
     found = facts(asked["places"], asked["modules"])
     try:
-        with open(probe, encoding="utf-8") as file:
-            found["workspace"] = "seen" if file.read() == asked["nonce"] else "another"
-        answer = f"{probe}.{uuid.uuid4().hex}"
-        with open(f"{answer}.partial", "w", encoding="utf-8") as file:
-            json.dump(found, file)
-        os.replace(f"{answer}.partial", f"{answer}.json")
-    except OSError as error:
+        found["workspace"] = "seen" if read(probe) == asked["nonce"] else "another"
+        write(f"{probe}.{uuid.uuid4().hex}", json.dumps(found))
+    except Exception as error:  # of the file system, or of the store
         found["workspace"] = f"{type(error).__name__}: {error}"
     text = json.dumps(found)
     if found["workspace"] != "seen":
         raise RuntimeError(MARK + text)
     return text
+
+
+def read(place: str) -> str:
+    """Return the text of the probe file.
+
+    Args:
+        place: path, or URL in a bucket, which kubetfx reads: a worker without it says so.
+    """
+    if "://" in place:
+        from kubetfx.storage import locate
+
+        return locate(place).read_text()
+    with open(place, encoding="utf-8") as file:
+        return file.read()
+
+
+def write(place: str, text: str) -> None:
+    """Leave an answer, whole or not at all.
+
+    Args:
+        place: path, or URL in a bucket, without the suffix.
+        text: the answer.
+    """
+    if "://" in place:
+        from kubetfx.storage import locate
+
+        locate(f"{place}.json").write_text(text)
+        return
+    with open(f"{place}.partial", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(f"{place}.partial", f"{place}.json")
 
 
 def facts(places: list[str], modules: list[str]) -> dict[str, object]:

@@ -11,7 +11,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import resolved
 from kubetfx.engine.arguments import SECRETS, Engine, engine_of, ships_code
 from kubetfx.progress import Begin, End, Progress, silent
-from kubetfx.storage import is_url
+from kubetfx.storage import Location, is_url
 
 if TYPE_CHECKING:  # Beam takes a second to import
     import apache_beam as beam
@@ -28,6 +28,7 @@ class Session:
         arguments: Sequence[str],
         *,
         folder: Path,
+        shared: Location | None = None,
         modules: Iterable[str] = (),
         places: Iterable[Path] = (),
         patience: float = PATIENCE,
@@ -37,7 +38,8 @@ class Session:
 
         Args:
             arguments: Beam's command line, with references.
-            folder: that this process and the workers see, for a file that they are asked for and for their package.
+            folder: of this process, for the package of the workers.
+            shared: folder that this process and the workers see, for a file that they are asked for. Default: the same.
             modules: import paths of the user's, that workers need.
             places: files and folders of this file system that workers read.
             patience: seconds that the engine may take to answer.
@@ -45,6 +47,7 @@ class Session:
         """
         self._given = list(arguments)
         self.folder = folder
+        self.shared = folder if shared is None else shared
         self.modules = tuple(dict.fromkeys(modules))
         self.places = tuple(places)
         self.patience = patience
@@ -62,10 +65,12 @@ class Session:
         Returns:
             The session, with the modules and the places that its workers need.
         """
-        places = [config.data.path, str(config.push_path)]
+        bucket = config.artifacts.bucket
+        places = [config.data.path, *([] if bucket else [str(config.push_path)])]
         return cls(
             config.beam.command_line,
             folder=config.workspace_path / "engine",
+            shared=bucket / "engine" if bucket else None,
             modules=config.own_modules.values(),
             places=[Path(place) for place in places if not is_url(place) and Path(place).exists()],
             patience=config.beam.timeout,

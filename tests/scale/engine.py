@@ -137,6 +137,7 @@ def pool(
     boots: bool = True,
     hidden: Path | None = None,
     full: Path | None = None,
+    more: dict[str, str] | None = None,
 ) -> Iterator[Process]:
     """A pool of workers.
 
@@ -147,6 +148,7 @@ def pool(
         boots: whether it unpacks what jobs ship.
         hidden: folder that it does not see.
         full: folder to which it can write but a page, as on a full disk.
+        more: variables of its environment.
     """
     folder.mkdir()
     port = free_port()
@@ -169,6 +171,7 @@ def pool(
         "PATH": os.pathsep.join(map(str, places)),
         "BEAM_BOOT": str(program("container")),
         "TF_CPP_MIN_LOG_LEVEL": "2",
+        **(more or {}),
     }
     with started(command, port, folder / "pool.log", variables) as running:
         yield running

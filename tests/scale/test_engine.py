@@ -4,6 +4,7 @@ processes: compared with runs in one process here."""
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from google.protobuf.message import Message
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from examples.flights import prepare
+from kubetfx.storage import ObjectPath
 from tests.command import Finished
 from tests.e2e.project import REPOSITORY, kubetfx, states
-from tests.scale.engine import Process, Turns, states_of_jobs
+from tests.s3_store import S3Store
+from tests.scale.engine import Process, Turns, pool, states_of_jobs
 
 pytestmark = pytest.mark.scale
 
@@ -38,7 +41,7 @@ class Case:
     def of(cls, config: Path, workspace: Path, *settings: str) -> "Case":
         return cls(config, workspace, settings, run(config, workspace, *settings))
 
-    def again(self, workspace: Path, *more: str) -> Finished:
+    def again(self, workspace: Path | str, *more: str) -> Finished:
         """A run of the same config."""
         return run(self.config, workspace, *self.settings, *more)
 
@@ -79,7 +82,7 @@ def on_engine(engine: Process, pools: Turns) -> list[str]:
     return ["--set", f"beam={json.dumps(beam)}"]
 
 
-def run(config: Path, workspace: Path, *more: str | Path) -> Finished:
+def run(config: Path, workspace: Path | str, *more: str | Path) -> Finished:
     done = kubetfx(
         "run", config, "--format", "json", "--set", f"workspace={workspace}", *more, seconds=SECONDS
     )  # fmt: skip
@@ -112,6 +115,48 @@ def test_engine_finds_what_this_machine_finds(
     elsewhere = json.dumps({"runner": "FlinkRunner", "endpoint": "localhost:1", "timeout": 5})
     again = case.again(there, "--set", f"beam={elsewhere}")
     assert set(states(again).values()) == {"cached"}
+
+
+@pytest.fixture
+def blind_pool(environment: Path, s3_store: S3Store, tmp_path: Path) -> Iterator[Process]:
+    """A pool that knows the store, and does not see the folder `mine`."""
+    (tmp_path / "mine").mkdir()
+    with pool(tmp_path / "pool", environment, hidden=tmp_path / "mine", more=s3_store.environment()) as running:
+        yield running
+
+
+def test_workers_who_see_nothing_of_this_machine_work_on_a_bucket(
+    penguins: Case, engine: Process, blind_pool: Process, bucket: ObjectPath, tmp_path: Path
+) -> None:
+    here, there = penguins.workspace, tmp_path / "mine" / "there"
+    (bucket / "data" / "penguins.csv").upload(EXAMPLES / "penguins" / "data" / "penguins.csv")
+    workspace = json.dumps({"path": str(bucket / "team"), "local": str(there)})
+    in_bucket = ("--set", f"data.path={bucket}/data")
+    with Turns([blind_pool]) as pools:
+        remote = penguins.again(workspace, *in_bucket, *on_engine(engine, pools))
+
+    assert examples_of(there) == examples_of(here)  # the Trainer has fetched them
+    assert_close(statistics_of(there), statistics_of(here))
+    assert vocabularies_of(there) == vocabularies_of(here)
+    assert verdict(remote) == verdict(penguins.finished)
+    assert remote.document["metrics"] == pytest.approx(penguins.finished.document["metrics"], rel=0.02)
+    assert not [info for info in bucket.files() if "/.system/" in str(info.path) or "/engine/" in str(info.path)]
+    shutil.rmtree(there / "artifacts")
+    again = penguins.again(workspace, *in_bucket)
+    assert set(states(again).values()) == {"cached"}
+
+
+def test_workers_without_credentials_are_told_before_any_work(
+    penguins: Case, engine: Process, pools: Turns, bucket: ObjectPath, tmp_path: Path
+) -> None:
+    workspace = json.dumps({"path": str(bucket / "team"), "local": str(tmp_path / "there")})
+
+    done = kubetfx("doctor", penguins.config, "--set", f"workspace={workspace}", *on_engine(engine, pools))
+
+    assert done.exit_code != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert f"The workspace is not seen. Received: {bucket}/team/engine" in said
+    assert "credentials for it, in their environment" in said
 
 
 def test_engine_predicts_what_this_machine_predicts(
