@@ -251,12 +251,12 @@ def inspect(
     output = open_output(format)
     pipeline_config = load(config, overrides)
 
+    from kubetfx import run_record
     from kubetfx.components.push import push_directory
 
     versions = push_directory.versions(pipeline_config.push_path)
-    artifacts = (pipeline_config.artifacts.folder / pipeline_config.example_gen / "examples").glob("[0-9]*")
-    whole = [path for path in artifacts if (path / TABLE_PROFILE).is_file()]  # a killed run leaves a part
-    examples = max(whole, key=lambda path: int(path.name), default=None)
+    rows = (record.examples() for record in run_record.read_all(pipeline_config.workspace_path))
+    examples = next((path for path in rows if path and (path / TABLE_PROFILE).is_file()), None)
     if not versions or examples is None:
         raise UsageError(f"There is no pushed model, or no rows of a run. Make them: kubetfx run {quoted(config)}")
     folder = output_path or pipeline_config.workspace_path / "inspection"

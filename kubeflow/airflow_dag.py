@@ -144,16 +144,17 @@ def _check_pods(config: PipelineConfig, nodes: "Sequence[GraphNode]", config_pat
             f"training.distribution.launcher: {distribution.launcher}. Take launcher: processes, or ray; or compile "
             "for Kubeflow Pipelines."
         )
+    bucket = config.artifacts.bucket
     for what, key, place in (
-        ("the workspace", "workspace", str(config.workspace_path)),
+        ("the workspace", "workspace.local" if bucket else "workspace", str(config.workspace_path)),
         ("pipeline.yaml", "the config", config_path),
     ):
         blind = [node.node_id for node in nodes if not _is_seen(place, _settings(config, node.node_id))]
         if blind:
             remedy = (
                 "Mount a ReadWriteMany claim in all of them, kubeflow.every_component.volumes: [{claim: NAME, "
-                "mount_path: /shared}], and set workspace: /shared/NAME"
-                if key == "workspace"
+                f"mount_path: /shared}}], and set {key}: /shared/NAME"
+                if key.startswith("workspace")
                 else "Put it on the volume of the workspace, or into a ConfigMap, "
                 "kubeflow.every_component.config_maps: [{name: NAME, mount_path: /config}]; and say where pods see it"
             )
