@@ -101,6 +101,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.examples", description="Measure the examples.")
     parser.add_argument("names", nargs="*", metavar="EXAMPLE", help=f"{' or '.join(BOUNDS)}; all by default")
     parser.add_argument("--runs", type=int, default=3, help="fresh workspaces to run each in (default: %(default)s)")
+    parser.add_argument("--busy", action="store_true", help="say in the report that other jobs ran meanwhile")
     arguments = parser.parse_args()
     if unknown := sorted({*arguments.names} - {*BOUNDS}):
         parser.error(f"there is no example {unknown[0]!r}. Known: {', '.join(BOUNDS)}")
@@ -109,7 +110,7 @@ def main() -> int:
     misses: list[str] = []
     for name in arguments.names or BOUNDS:
         measurement = measure(name, num_runs=arguments.runs)
-        text = report(measurement)
+        text = report(measurement, busy=arguments.busy)
         print(f"{name}\n\n{text}\n")
         write_section(name, text)
         misses += measurement.misses()
@@ -174,8 +175,13 @@ def read_claim(config_path: Path) -> tuple[str, str]:
     return metric, claim[1] if claim else str(bound)
 
 
-def report(measurement: Measurement) -> str:
-    """Return the figures of an example, in Markdown."""
+def report(measurement: Measurement, *, busy: bool) -> str:
+    """Return the figures of an example, in Markdown.
+
+    Args:
+        measurement: The measurement of the example.
+        busy: whether other jobs ran meanwhile.
+    """
     fresh, again = measurement.fresh, measurement.again
     scores = [run.document["metrics"][measurement.metric] for run in fresh]
     score = f"{measurement.metric} {_spread(scores, decimals=4)}"
@@ -183,7 +189,7 @@ def report(measurement: Measurement) -> str:
         score += f"; logistic regression: {measurement.baseline:.4f}"
     return "\n".join(
         [
-            machine(),
+            machine(busy=busy),
             "",
             f"| median of {len(fresh)} (lowest to highest) | fresh workspace | run again |",
             "|---|---|---|",
