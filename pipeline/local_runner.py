@@ -31,7 +31,7 @@ from kubetfx.pipeline.node_launch import (
 )
 from kubetfx.pipeline.run_result import NodeResult, NodeState
 from kubetfx.pipeline.runner import Runner, needed
-from kubetfx.pipeline.side_by_side import ExecutorProcesses, Work, folds_at_once, groups, is_of_fold
+from kubetfx.pipeline.side_by_side import ExecutorProcesses, Work, folds_at_once, groups, in_best_order, is_of_fold
 from kubetfx.pipeline.spared_imports import (
     deferred_tensorflow,
     imports_without_beam,
@@ -164,7 +164,7 @@ class LocalRunner(Runner):
             do = functools.partial(self._run_node, node, pipeline, store, begins, processes)
             works.append(Work(begins.node_id, do, after=node.upstream_nodes))
         try:
-            processes.side_by_side(works)
+            processes.side_by_side(in_best_order(works, processes.number))
         except KeyboardInterrupt:
             with logged_to(self._log_folder / "startup.log"), contextlib.suppress(StorageError):
                 self._discard_broken_executions(store)

@@ -17,7 +17,7 @@ from tfx.proto.orchestration import execution_result_pb2
 
 from kubetfx.cores import num_cores
 from kubetfx.errors import DataError
-from kubetfx.pipeline.side_by_side import ExecutorError, ExecutorProcesses, Work, groups
+from kubetfx.pipeline.side_by_side import ExecutorError, ExecutorProcesses, Work, groups, in_best_order
 
 
 class Operator:
@@ -158,6 +158,19 @@ def test_work_begins_when_those_before_it_have_ended_and_a_process_is_free(proce
     for name, before in after.items():
         assert events.index(f"{before[0]} ends") < events.index(f"{name} begins")
     assert events.index("train 3 begins") < events.index("train 1 ends")
+
+
+@pytest.mark.parametrize(
+    ("folds", "expected"),
+    [
+        (3, ["Examples.0", "Trainer.0", "Examples.1", "Examples.2", "Trainer.1", "Trainer.2"]),
+        (2, ["Examples.0", "Examples.1", "Trainer.0", "Trainer.1"]),
+    ],
+)
+def test_folds_beyond_a_multiple_of_the_processes_come_first(folds, expected):
+    works = [Work(f"{step}.{fold}", print) for step in ("Examples", "Trainer") for fold in range(folds)]
+
+    assert [work.name for work in in_best_order(works, 2)] == expected
 
 
 def test_steps_of_folds_are_a_group():
