@@ -34,6 +34,8 @@ from kubetfx.user_code import check_imports
 from kubetfx.workspace import METADATA
 
 _MAX_CLASSES = 1_000
+_ROWS_OF_CLASSES = 20
+"""Rows of which no two have the same label: in fewer, it may be chance."""
 _MAX_SLICES = 1_000
 _MAX_NOTES = 10
 _CONNECT_SECONDS = 5.0
@@ -310,6 +312,12 @@ def _check_label_fits_task(label: table_profile.Column, config: PipelineConfig) 
         raise ConfigError(
             f"data.label: a classification needs at most {_MAX_CLASSES:,} classes. Received: {name!r} with {kind}. "
             f"{remedy}, or choose another label."
+        )
+    if label.num_distinct == label.num_values >= _ROWS_OF_CLASSES:
+        remedy = "Choose another label" if label.type == "string" else "Set model.task: regression"
+        raise ConfigError(
+            f"data.label: every label is different, so no row says anything about another one's class. Received: "
+            f"{name!r} with {label.num_distinct:,} classes in as many rows. {remedy}, or put classes together."
         )
     weights = config.training.class_weights
     if isinstance(weights, dict):

@@ -383,11 +383,11 @@ class FeaturesConfig(Section):
     """An integer column with at most this many distinct values is categorical, if they are codes. Counts, in which
     small values prevail, and columns of two values stay numbers.
     """
-    vocabulary_size: int = Field(1_000, ge=1)
+    vocabulary_size: int = Field(1_000, ge=1, le=1_000_000_000)
     """A categorical column with at most this many distinct values gets a vocabulary; with more, its values are
     hashed.
     """
-    hash_buckets: int = Field(1_000, ge=2)
+    hash_buckets: int = Field(1_000, ge=2, le=1_000_000_000)
     """Number of hash buckets of each hashed column."""
     category_rows: int = Field(10, ge=1)
     """Minimum number of training rows for the network to distinguish a category. Rarer categories are treated as one,

@@ -106,6 +106,8 @@ def _put(section: Any, key: str, value: Any) -> Any:
 def _on_disk(path: str, key: str, folder: Path) -> str:
     if is_url(path):
         raise ConfigError(f"{key}: a path in this machine's file system is needed. Received: {path}.")
+    if "\0" in path:
+        raise ConfigError(f"{key}: no path has a NUL character. Received: {path!r}. Take it out.")
     return str(folder / os.path.expanduser(path))  # ~ of nobody is a name
 
 

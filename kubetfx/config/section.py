@@ -2,7 +2,8 @@
 
 import difflib
 from collections.abc import Sequence
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -20,8 +21,10 @@ class Section(BaseModel):
     @classmethod
     def _boolean_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse a truth value where a number is needed: Pydantic takes `true` for 1."""
-        annotation = cls.model_fields[info.field_name].annotation if info.field_name else None
-        if isinstance(value, bool) and annotation in (int, float):
+        if not isinstance(value, bool) or info.field_name is None:
+            return value
+        kinds = _members(cls.model_fields[info.field_name].annotation)
+        if kinds & {int, float} and not kinds & {bool, Any, value}:
             raise ValueError(f"a number is needed. Received: {str(value).lower()}")
         return value
 
@@ -33,6 +36,16 @@ class Section(BaseModel):
         """
         fields = type(self).model_fields.items()
         return frozenset(name for name, field in fields if getattr(self, name) != field.get_default())
+
+
+def _members(annotation: Any) -> set[Any]:
+    """What an annotation allows: `int` and `None` of `Annotated[int, ...] | None`, and the values of a Literal."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _members(parts[0])
+    if origin in (Union, UnionType):
+        return {member for part in parts for member in _members(part)}
+    return {part for part in parts if isinstance(part, bool)} if origin is Literal else {annotation}
 
 
 def nearest(name: str, candidates: Sequence[str]) -> str:

@@ -31,7 +31,7 @@ class TextCleaningConfig(Section):
     of apostrophe do not count."""
     digits: Literal["keep", "zero"] = "keep"
     """`zero`: every digit becomes 0, so that numbers of equal length become the same word."""
-    characters: int = Field(20_000, ge=1)
+    characters: int = Field(20_000, ge=1, le=1_000_000_000)
     """Maximum number of characters of a cell; the rest is cut off."""
 
     @model_validator(mode="after")
@@ -110,6 +110,12 @@ class TextAugmentationConfig(Section):
 
     @model_validator(mode="after")
     def _words_have_synonyms(self) -> Self:
+        for word, others in self.synonyms.items():
+            if not word.strip() or not all(map(str.strip, others)) or not {*others} - {word}:
+                raise ValueError(
+                    f"synonyms are of a word, and other words than it. Received: {word!r}: {list(others)}. Write such "
+                    "as film: [movie], or take the word out"
+                )
         if "replace" in self.changed and not self.synonyms:
             raise ValueError(
                 f"replace needs synonyms. Received: replace: {self.replace}, and no synonyms. "
@@ -132,15 +138,15 @@ class TextEncoderConfig(Section):
     """
     ngrams: Annotated[int, Field(ge=1, le=5)] | None = None
     """Longest n-gram of `bag` and `fasttext`, in tokens. None: 2 for words, 1 for subwords, 5 for characters."""
-    vocabulary_size: int = Field(30_000, ge=1)
+    vocabulary_size: int = Field(30_000, ge=1, le=1_000_000_000)
     """Maximum size of the vocabulary: the most frequent tokens are kept."""
-    min_count: int = Field(2, ge=1)
+    min_count: int = Field(2, ge=1, le=1_000_000_000)
     """Minimum number of occurrences in the training rows for a token to enter the vocabulary."""
     length: Annotated[int, Field(ge=1, le=8192)] | None = None
     """Maximum length of a text in words, in tokens of `pretrained`, or in `characters`; the rest is cut off. It is less
     if all training texts are shorter. None: 256, or 512 characters.
     """
-    size: Annotated[int, Field(ge=1)] | None = None
+    size: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """Dimensions of a token's embedding; for `cnn`, also the channels of each convolution. None: 64; for `bag` and
     `fasttext`, 4, 8 or 16, whichever is the first not below the number of classes; 16 for more classes and for
     regression.
@@ -169,12 +175,16 @@ class TextEncoderConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _a_folder_says_the_kind(cls, document: Any) -> Any:
-        if isinstance(document, dict) and document.get("pretrained") and "kind" not in document:
+        if isinstance(document, dict) and document.get("pretrained") is not None and "kind" not in document:
             return {**document, "kind": "pretrained"}
         return document
 
     @model_validator(mode="after")
     def _keys_fit_the_kind(self) -> Self:
+        if self.pretrained == "":
+            raise ValueError(
+                "pretrained is empty. Received: pretrained: ''. Name the folder of the encoder, or leave pretrained out"
+            )
         if self.kind == "pretrained" and not self.pretrained:
             raise ValueError(
                 "pretrained: FOLDER, the folder of the encoder, is missing. Received: kind: pretrained. Name the "

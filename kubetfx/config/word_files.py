@@ -16,11 +16,13 @@ def read_words(file: str, *, key: str) -> dict[str, tuple[str, ...]]:
         The replacements by word.
 
     Raises:
-        ConfigError: it cannot be read, a line has no tab, or a word comes twice.
+        ConfigError: it cannot be read, has no words, a line has no tab, or a word comes twice.
     """
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        if Path(file).exists() and not Path(file).is_file():  # nothing may ever write to a pipe
+            raise OSError("it is not a regular file")
+        lines = Path(file).read_text(encoding="utf-8-sig").split("\n")  # U+2028 and form feeds end no line
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{key}: the file of words cannot be read. Received: {file}: {error}. Give a file in UTF-8."
         ) from None
@@ -33,4 +35,9 @@ def read_words(file: str, *, key: str) -> dict[str, tuple[str, ...]]:
             wrong = "its first word is a duplicate" if word in found else "it has no tab between two words"
             raise ConfigError(f"{key}: line {number} of {file} cannot be read, since {wrong}. Received: {line!r}.")
         found[word] = tuple(filter(None, others))
+    if not found:
+        raise ConfigError(
+            f"{key}: the file has no words. Received: {file}, with {len(lines)} lines that are empty or begin with #. "
+            "Write a word and its replacement on a line, with a tab between them, or leave the file out."
+        )
     return found

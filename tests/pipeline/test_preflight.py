@@ -68,6 +68,22 @@ def test_label_of_one_class_is_refused(make_config):
         preflight.check(make_config("1,2007,a,Adelie", "2,2008,b,Adelie"))
 
 
+@pytest.mark.parametrize(
+    ("labels", "remedy"),
+    [
+        ([f"sentence number {i}" for i in range(20)], "Choose another label"),
+        (list(range(20)), r"Set model\.task: regression"),
+    ],
+    ids=["sentences", "numbers"],
+)
+def test_classes_that_have_one_row_each_are_refused(make_config, labels, remedy):
+    rows = [f"{i / 4},2007,{'abc'[i % 3]},{label}" for i, label in enumerate(labels)]
+
+    with pytest.raises(ConfigError, match=f"every label is different.*'species' with 20 classes.*{remedy}"):
+        preflight.check(make_config(*rows, model={"task": "classification"}))
+    preflight.check(make_config(*rows, rows[0], model={"task": "classification"}))
+
+
 def test_rows_without_a_label_are_refused_unless_asked_for(make_config):
     rows = [*ROWS, "1,2007,a,", "2,2008,b,NA"]
 

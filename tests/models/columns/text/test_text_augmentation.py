@@ -1,5 +1,7 @@
 """Texts that are changed at random in training: what may change, how often, and that a served model does none of it."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from pydantic import ValidationError
 
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.config.text_section import TextEncoderConfig
+from kubetfx.config.text_section import TextAugmentationConfig, TextEncoderConfig
 from kubetfx.config.word_files import read_words
 from kubetfx.errors import ConfigError
 from kubetfx.models.columns.text.text_augmentation import TextAugmentation, synonym_table
@@ -114,8 +116,10 @@ def test_files_of_words_are_read_with_the_config(tmp_path):
         (b"film movie\n", "line 1 of .* since it has no tab between two words"),
         (b"\xff\xfe\x00", "the file of words cannot be read"),
         (None, "the file of words cannot be read"),
+        (b"# mine\n\n", "the file has no words"),
+        (b"", "the file has no words"),
     ],
-    ids=["twice", "no tab", "binary", "missing"],
+    ids=["twice", "no tab", "binary", "missing", "comments alone", "empty"],
 )
 def test_file_of_words_that_cannot_be_read_is_refused(tmp_path, content, problem):
     file = tmp_path / "words.tsv"
@@ -124,3 +128,54 @@ def test_file_of_words_that_cannot_be_read_is_refused(tmp_path, content, problem
 
     with pytest.raises(ConfigError, match=f"(?s)features.x: {problem}.*Received"):
         read_words(str(file), key="features.x")
+
+
+def test_a_pipe_in_place_of_a_file_of_words_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "words.tsv")
+
+    with pytest.raises(ConfigError, match=r"cannot be read.*not a regular file"):
+        read_words(str(tmp_path / "words.tsv"), key="features.x")
+
+
+def test_only_line_feeds_end_the_lines_of_a_file_of_words(tmp_path):
+    (tmp_path / "words.tsv").write_bytes("film\tmo\u2028vie\x0cs\r\nplot\tstory\r\n".encode())
+
+    found = read_words(str(tmp_path / "words.tsv"), key="features.x")
+
+    assert found == {"film": ("mo\u2028vie\x0cs",), "plot": ("story",)}
+
+
+@pytest.mark.parametrize(
+    ("part", "key"), [("augmentation", "synonyms"), ("cleaning", "contractions")], ids=["synonyms", "contractions"]
+)
+def test_a_path_with_a_nul_character_is_refused(tmp_path, part, key):
+    encoder = {part: {key: "a\0b"}}
+
+    with pytest.raises(ConfigError, match=rf"features.text_encoder.{part}.{key}: no path has a NUL .*Take it out"):
+        PipelineConfig(tmp_path, name="a", data={"path": "a.csv", "label": "b"}, features={"text_encoder": encoder})
+
+
+@pytest.mark.parametrize(
+    "synonyms", [{"a": ["a"]}, {"a": []}, {"": ["b"]}, {"a": [" "]}], ids=["itself", "none", "no word", "a space"]
+)
+def test_synonyms_that_are_none_are_refused(synonyms):
+    with pytest.raises(ValueError, match=r"synonyms are of a word, and other words than it.*Received"):
+        TextAugmentationConfig(synonyms=synonyms)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ({"pretrained": ""}, "pretrained is empty.*leave pretrained out"),
+        ({"kind": "pretrained", "pretrained": ""}, "pretrained is empty"),
+        ({"ngrams": True}, "a number is needed. Received: true"),
+        ({"vocabulary_size": True}, "a number is needed. Received: true"),
+        ({"vocabulary_size": 10**21}, "less than or equal to 1000000000"),
+        ({"min_count": 10**21}, "less than or equal to 1000000000"),
+        ({"cleaning": {"characters": 10**21}}, "less than or equal to 1000000000"),
+    ],
+    ids=str,
+)
+def test_values_of_text_that_mean_nothing_are_refused(encoder, message):
+    with pytest.raises(ValueError, match=message):
+        TextEncoderConfig(**encoder)
