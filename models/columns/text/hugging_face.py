@@ -1,26 +1,138 @@
 """A folder as Hugging Face's library saves it: config.json, model.safetensors, and the files of the tokenizer."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from kubetfx.models.columns.text.byte_pairs import BytePairs, byte_letters
-from kubetfx.models.columns.text.model_folder import CONFIG, ModelFolder
+from kubetfx.models.columns.text.model_documents import Document, Epsilon, Layers, Merge, Size, Token, TokenNumbers
+from kubetfx.models.columns.text.model_folder import CONFIG, SIZES, ModelFolder
 from kubetfx.models.columns.text.transformer_shape import Shape
 from kubetfx.models.columns.text.weight_names import HUGGING_FACE
 from kubetfx.models.columns.text.wordpiece import WordPiece
 
 WEIGHTS = "model.safetensors"
-_SIZES = {
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "width": "hidden_size",
-    "inner": "intermediate_size",
-}
-_SIZES_OF_DISTILBERT = {"layers": "n_layers", "heads": "n_heads", "width": "dim", "inner": "hidden_dim"}
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
-_SPECIAL = {"first": "cls_token", "last": "sep_token", "padding": "pad_token"}
+
+
+class _Architecture(Document):
+    """What config.json of any model has."""
+
+    model_type: str | None = None
+
+
+class _Sizes(Document):
+    """config.json of BERT."""
+
+    vocabulary: Size = Field(alias="vocab_size")
+    positions: Size = Field(alias="max_position_embeddings")
+    layers: Layers = Field(alias="num_hidden_layers")
+    heads: Size = Field(alias="num_attention_heads")
+    width: Size = Field(alias="hidden_size")
+    inner: Size = Field(alias="intermediate_size")
+    activation: str = Field("gelu", alias="hidden_act")
+    epsilon: Epsilon = Field(1e-12, alias="layer_norm_eps")
+    position_embedding_type: str | None = "absolute"
+
+    @property
+    def skipped_positions(self) -> int:
+        """Vectors of positions that no token has."""
+        return 0
+
+
+class _SizesOfDistilBert(_Sizes):
+    layers: Layers = Field(alias="n_layers")
+    heads: Size = Field(alias="n_heads")
+    width: Size = Field(alias="dim")
+    inner: Size = Field(alias="hidden_dim")
+    activation: str = "gelu"
+
+
+class _SizesOfRoberta(_Sizes):
+    pad_token_id: Annotated[int, Field(ge=0)] | None = None
+
+    @property
+    def skipped_positions(self) -> int:
+        """RoBERTa counts positions from the number of the padding on."""
+        return (1 if self.pad_token_id is None else self.pad_token_id) + 1
+
+
+_SIZES: dict[str, type[_Sizes]] = {"bert": _Sizes, "distilbert": _SizesOfDistilBert, "roberta": _SizesOfRoberta}
+
+
+class _Options(Document):
+    """tokenizer_config.json."""
+
+    do_lower_case: bool = True
+    strip_accents: bool | None = None
+    tokenize_chinese_chars: bool = True
+    add_prefix_space: bool | None = None
+    unk_token: Token | None = None
+    cls_token: Token | None = None
+    sep_token: Token | None = None
+    pad_token: Token | None = None
+
+    @property
+    def special(self) -> dict[str, str]:
+        """Tokens at the ends of a text and behind it, by the names of the tokenizers' fields."""
+        found = {"first": self.cls_token, "last": self.sep_token, "padding": self.pad_token}
+        return {name: token for name, token in found.items() if token}
+
+
+class _Model(Document):
+    type: str | None = None
+    continuing_subword_prefix: str | None = None
+    ignore_merges: bool | None = None
+
+
+class _Normalizer(Document):
+    type: str | None = None
+    clean_text: bool = True
+    lowercase: bool = True
+    strip_accents: bool | None = None
+    handle_chinese_chars: bool = True
+
+
+class _PreTokenizer(Document):
+    type: str | None = None
+    use_regex: bool = True
+    add_prefix_space: bool | None = None
+
+
+class _AddedToken(Document):
+    id: int
+    content: str
+    special: bool = False
+
+
+class _Tokenizer(Document):
+    """tokenizer.json of any tokenizer."""
+
+    model: _Model
+    normalizer: _Normalizer | None = None
+    pre_tokenizer: _PreTokenizer | None = None
+    added_tokens: tuple[_AddedToken, ...] | None = None
+
+
+class _WordPieceModel(Document):
+    vocab: dict[str, int]
+    max_input_chars_per_word: Size = 100
+    unk_token: str = "[UNK]"
+
+
+class _WordPieceTokenizer(Document):
+    model: _WordPieceModel
+
+
+class _BytePairModel(Document):
+    vocab: dict[str, int]
+    merges: tuple[Merge, ...]
+
+
+class _BytePairTokenizer(Document):
+    model: _BytePairModel
 
 
 def read_shape(folder: ModelFolder) -> Shape:
@@ -32,39 +144,35 @@ def read_shape(folder: ModelFolder) -> Shape:
     Raises:
         ConfigError: the model is of another kind, or has what BERT has not.
     """
-    config = folder.document(CONFIG, what="the sizes of the model")
-    kind = config.get("model_type")
-    if kind not in HUGGING_FACE:
+    kind = _kind(folder)
+    sizes = folder.document(CONFIG, _SIZES[kind], what=SIZES)
+    if sizes.activation not in _ACTIVATIONS or sizes.position_embedding_type != "absolute":
+        raise folder.error(
+            "the model has layers that BERT has not",
+            f"activation {sizes.activation!r}, positions {sizes.position_embedding_type!r} in {CONFIG}",
+            f"Take one with absolute positions and an activation of these: {', '.join(_ACTIVATIONS)}.",
+        )
+    return Shape(
+        vocabulary=sizes.vocabulary,
+        positions=sizes.positions - sizes.skipped_positions,
+        layers=sizes.layers,
+        heads=sizes.heads,
+        width=sizes.width,
+        inner=sizes.inner,
+        epsilon=sizes.epsilon,
+        activation=_ACTIVATIONS[sizes.activation],
+    )
+
+
+def _kind(folder: ModelFolder) -> str:
+    kind = folder.document(CONFIG, _Architecture, what=SIZES).model_type
+    if kind not in _SIZES:
         raise folder.error(
             "the model is of another architecture",
             f"model_type: {kind!r} in {CONFIG}",
-            f"Take a model of one of these: {', '.join(HUGGING_FACE)}.",
+            f"Take a model of one of these: {', '.join(_SIZES)}.",
         )
-    is_distilbert = kind == "distilbert"
-    activation = config.get("activation" if is_distilbert else "hidden_act", "gelu")
-    relative = config.get("position_embedding_type", "absolute")
-    if activation not in _ACTIVATIONS or relative != "absolute":
-        raise folder.error(
-            "the model has layers that BERT has not",
-            f"activation {activation!r}, positions {relative!r} in {CONFIG}",
-            f"Take one with absolute positions and an activation of these: {', '.join(_ACTIVATIONS)}.",
-        )
-    skipped = _skipped_positions(config)
-    sizes = _SIZES_OF_DISTILBERT if is_distilbert else _SIZES
-    try:
-        return Shape(
-            vocabulary=int(config["vocab_size"]),
-            positions=int(config["max_position_embeddings"]) - skipped,
-            epsilon=float(config.get("layer_norm_eps", 1e-12)),
-            activation=_ACTIVATIONS[activation],
-            **{name: int(config[key]) for name, key in sizes.items()},
-        )
-    except KeyError as error:
-        raise folder.error(f"{CONFIG} lacks a size", f"no {error}", "Copy the file of the model again.") from error
-    except (TypeError, ValueError) as error:
-        raise folder.error(
-            f"a size in {CONFIG} is not a number", str(error), "Copy the file of the model again."
-        ) from error
+    return kind
 
 
 def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
@@ -80,7 +188,8 @@ def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    config = folder.document(CONFIG, what="the sizes of the model")
+    kind = _kind(folder)
+    skipped = folder.document(CONFIG, _SIZES[kind], what=SIZES).skipped_positions
     content = folder.content(WEIGHTS, what="the weights")
     try:
         arrays = load(content)
@@ -90,27 +199,20 @@ def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
         ) from error
     except (SafetensorError, ValueError) as error:
         raise folder.error(f"{WEIGHTS} cannot be read", str(error), "Copy the file again.") from error
-    begins = f"{config['model_type']}."
-    arrays = {name.removeprefix(begins): values for name, values in arrays.items()}
+    arrays = {name.removeprefix(f"{kind}."): values for name, values in arrays.items()}
     arrays = {_of_today(name): values for name, values in arrays.items()}
-    names = HUGGING_FACE[config["model_type"]]
+    names = HUGGING_FACE[kind]
     for name, own in names.by_name(shape):
         if own in arrays and name.endswith("kernel"):
             arrays[own] = arrays[own].T
         elif own in arrays and name == "positions":
-            arrays[own] = arrays[own][_skipped_positions(config) :]
+            arrays[own] = arrays[own][skipped:]
     return folder.checked(arrays, names, shape, file=WEIGHTS)
 
 
 def _of_today(name: str) -> str:
     """Layer normalisations had other names in early models."""
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-
-
-def _skipped_positions(config: Mapping[str, Any]) -> int:
-    """RoBERTa counts positions from the number of the padding on."""
-    padding = config.get("pad_token_id")
-    return int(1 if padding is None else padding) + 1 if config.get("model_type") == "roberta" else 0
 
 
 def read_tokenizer(folder: ModelFolder) -> WordPiece | BytePairs:
@@ -122,20 +224,19 @@ def read_tokenizer(folder: ModelFolder) -> WordPiece | BytePairs:
     Raises:
         ConfigError: they are not there, or describe a tokenizer of another kind.
     """
-    options = folder.document("tokenizer_config.json", what="") if folder.has("tokenizer_config.json") else {}
-    special: dict[str, Any] = {name: _text(options[key]) for name, key in _SPECIAL.items() if options.get(key)}
+    has_options = folder.has("tokenizer_config.json")
+    options = folder.document("tokenizer_config.json", _Options, what="") if has_options else _Options()
     if folder.has("tokenizer.json"):
-        return _of_document(folder, folder.document("tokenizer.json", what="the tokenizer"), options, special)
+        return _of_document(folder, options)
     if folder.has("vocab.txt"):
-        lowercase = bool(options.get("do_lower_case", True))
-        strips = options.get("strip_accents")
+        strips = options.strip_accents
         return WordPiece(
             tuple(folder.text("vocab.txt", what="the vocabulary").rstrip("\n").split("\n")),
-            lowercase=lowercase,
-            strips_accents=lowercase if strips is None else bool(strips),
-            splits_ideographs=bool(options.get("tokenize_chinese_chars", True)),
-            unknown=_text(options.get("unk_token", "[UNK]")),
-            **special,
+            lowercase=options.do_lower_case,
+            strips_accents=options.do_lower_case if strips is None else strips,
+            splits_ideographs=options.tokenize_chinese_chars,
+            unknown=options.unk_token or "[UNK]",
+            **options.special,
         )
     if not folder.has("vocab.json"):
         raise folder.error(
@@ -143,52 +244,61 @@ def read_tokenizer(folder: ModelFolder) -> WordPiece | BytePairs:
             f"none of tokenizer.json, vocab.txt, vocab.json{folder.instead('.model', '.spm')}",
             "Copy the tokenizer's files too; one of SentencePiece is not understood.",
         )
-    numbers = folder.document("vocab.json", what="the vocabulary")
-    space = bool(options.get("add_prefix_space", False))
-    return byte_pairs(folder, numbers, read_merges(folder, "merges.txt"), has_space_before=space, special=special)
+    return byte_pairs(
+        folder,
+        folder.document("vocab.json", TokenNumbers, what="the vocabulary").root,
+        read_merges(folder, "merges.txt"),
+        has_space_before=bool(options.add_prefix_space),
+        special=options.special,
+    )
 
 
-def _of_document(
-    folder: ModelFolder, document: Mapping[str, Any], options: Mapping[str, Any], special: Mapping[str, Any]
-) -> WordPiece | BytePairs:
+def _of_document(folder: ModelFolder, options: _Options) -> WordPiece | BytePairs:
     """Content of tokenizer.json."""
-    model, normalizer, before = (document.get(name) or {} for name in ("model", "normalizer", "pre_tokenizer"))
-    added = document.get("added_tokens") or []
-    if other := next((entry["content"] for entry in added if not entry.get("special")), None):
+    name, what = "tokenizer.json", "the tokenizer"
+    document = folder.document(name, _Tokenizer, what=what)
+    model, added = document.model, document.added_tokens or ()
+    normalizer, before = document.normalizer or _Normalizer(), document.pre_tokenizer or _PreTokenizer()
+    if other := next((token.content for token in added if not token.special), None):
         raise folder.error(
             "the tokenizer has tokens that were added to its vocabulary",
-            f"{other!r} in tokenizer.json",
+            f"{other!r} in {name}",
             "Take one without them.",
         )
-    kinds = model.get("type"), normalizer.get("type"), before.get("type")
-    if "vocab" not in model:
-        raise folder.error("tokenizer.json has no vocabulary", "no model.vocab in it", "Copy the file again.")
-    for part, key in ((normalizer, "clean_text"), (before, "use_regex")):
-        if part.get(key) is False:
+    for key, is_done in (("clean_text", normalizer.clean_text), ("use_regex", before.use_regex)):
+        if not is_done:
             raise folder.error(
                 "the tokenizer leaves a step out that BERT's or RoBERTa's has",
-                f"{key}: false in tokenizer.json",
+                f"{key}: false in {name}",
                 "Take a model whose tokenizer has it.",
             )
-    of_added = {entry["content"]: entry["id"] for entry in added}
-    if kinds == ("WordPiece", "BertNormalizer", "BertPreTokenizer") and model.get("continuing_subword_prefix") == "##":
-        lowercase, strips = bool(normalizer.get("lowercase", True)), normalizer.get("strip_accents")
+    kinds = model.type, normalizer.type, before.type
+    of_added = {token.content: token.id for token in added}
+    if kinds == ("WordPiece", "BertNormalizer", "BertPreTokenizer") and model.continuing_subword_prefix == "##":
+        pieces = folder.document(name, _WordPieceTokenizer, what=what).model
+        lowercase, strips = normalizer.lowercase, normalizer.strip_accents
         return WordPiece(
-            in_order(folder, {**model["vocab"], **of_added}),
+            in_order(folder, {**pieces.vocab, **of_added}),
             lowercase=lowercase,
-            strips_accents=lowercase if strips is None else bool(strips),
-            splits_ideographs=bool(normalizer.get("handle_chinese_chars", True)),
-            max_characters=int(model.get("max_input_chars_per_word", 100)),
-            unknown=str(model.get("unk_token", "[UNK]")),
-            **special,
+            strips_accents=lowercase if strips is None else strips,
+            splits_ideographs=normalizer.handle_chinese_chars,
+            max_characters=pieces.max_input_chars_per_word,
+            unknown=pieces.unk_token,
+            **options.special,
         )
-    if kinds == ("BPE", None, "ByteLevel") and not model.get("ignore_merges"):
-        merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model["merges"]]
-        space = bool(before.get("add_prefix_space", options.get("add_prefix_space", False)))
-        return byte_pairs(folder, {**model["vocab"], **of_added}, merges, has_space_before=space, special=special)
+    if kinds == ("BPE", None, "ByteLevel") and not model.ignore_merges:
+        pairs = folder.document(name, _BytePairTokenizer, what=what).model
+        space = options.add_prefix_space if before.add_prefix_space is None else before.add_prefix_space
+        return byte_pairs(
+            folder,
+            {**pairs.vocab, **of_added},
+            pairs.merges,
+            has_space_before=bool(space),
+            special=options.special,
+        )
     raise folder.error(
         "the tokenizer is of another kind than BERT's WordPiece and RoBERTa's byte pairs",
-        f"model {kinds[0]}, normalizer {kinds[1]}, pre_tokenizer {kinds[2]} in tokenizer.json",
+        f"model {kinds[0]}, normalizer {kinds[1]}, pre_tokenizer {kinds[2]} in {name}",
         "Take a model with one of these.",
     )
 
@@ -210,10 +320,10 @@ def read_merges(folder: ModelFolder, name: str) -> list[str]:
 def byte_pairs(
     folder: ModelFolder,
     numbers: Mapping[str, int],
-    merges: list[str],
+    merges: Sequence[str],
     *,
     has_space_before: bool,
-    special: Mapping[str, Any] | None = None,
+    special: Mapping[str, str] | None = None,
 ) -> BytePairs:
     """Return a tokenizer of byte pairs.
 
@@ -255,7 +365,3 @@ def in_order(folder: ModelFolder, numbers: Mapping[str, int]) -> tuple[str, ...]
     if [numbers[token] for token in found] != list(range(len(found))):
         raise folder.error("the tokens are not numbered from 0 on", f"{len(found)} of them", "Copy the files again.")
     return tuple(found)
-
-
-def _text(token: Any) -> str:
-    return str(token["content"] if isinstance(token, dict) else token)

@@ -7,7 +7,8 @@ import numpy as np
 
 from kubetfx.models.columns.text.byte_pairs import BytePairs
 from kubetfx.models.columns.text.hugging_face import byte_pairs, read_merges
-from kubetfx.models.columns.text.model_folder import CONFIG, ModelFolder
+from kubetfx.models.columns.text.model_documents import Document, Layers, Size, TokenNumbers
+from kubetfx.models.columns.text.model_folder import CONFIG, SIZES, ModelFolder
 from kubetfx.models.columns.text.transformer_shape import Shape
 from kubetfx.models.columns.text.weight_names import KERAS_HUB
 from kubetfx.models.columns.text.wordpiece import WordPiece
@@ -19,13 +20,47 @@ _TOKENIZERS = {"BertBackbone": "BertTokenizer", "DistilBertBackbone": "DistilBer
                "RobertaBackbone": "RobertaTokenizer"}  # fmt: skip
 
 
+class _Kind(Document):
+    """config.json of any preset, and of models that are none."""
+
+    class_name: str | None = None
+
+
+class _Sizes(Document):
+    vocabulary_size: Size
+    max_sequence_length: Size
+    num_layers: Layers
+    num_heads: Size
+    hidden_dim: Size
+    intermediate_dim: Size
+
+
+class _Backbone(Document):
+    """config.json of an encoder."""
+
+    config: _Sizes
+
+
+class _Options(Document):
+    lowercase: bool = False
+    strip_accents: bool | None = None
+    add_prefix_space: bool | None = None
+
+
+class _Tokenizer(Document):
+    """tokenizer.json."""
+
+    class_name: str | None = None
+    config: _Options | None = None
+
+
 def is_preset(folder: ModelFolder) -> bool:
     """Return whether a folder is a preset, and not one of Hugging Face.
 
     Args:
         folder: with config.json.
     """
-    return "class_name" in folder.document(CONFIG, what="the sizes of the model")
+    return folder.document(CONFIG, _Kind, what=SIZES).class_name is not None
 
 
 def read_shape(folder: ModelFolder) -> Shape:
@@ -37,8 +72,22 @@ def read_shape(folder: ModelFolder) -> Shape:
     Raises:
         ConfigError: the model is of another kind.
     """
-    document = folder.document(CONFIG, what="the sizes of the model")
-    kind = document["class_name"]
+    kind = _kind(folder)
+    sizes = folder.document(CONFIG, _Backbone, what=SIZES).config
+    return Shape(
+        vocabulary=sizes.vocabulary_size,
+        positions=sizes.max_sequence_length,
+        layers=sizes.num_layers,
+        heads=sizes.num_heads,
+        width=sizes.hidden_dim,
+        inner=sizes.intermediate_dim,
+        epsilon=1e-5 if kind == "RobertaBackbone" else 1e-12,
+        activation="gelu_tanh" if kind == "BertBackbone" else "gelu",
+    )
+
+
+def _kind(folder: ModelFolder) -> str:
+    kind = folder.document(CONFIG, _Kind, what=SIZES).class_name
     if kind not in KERAS_HUB:
         raise folder.error(
             "the model is of another architecture",
@@ -46,20 +95,7 @@ def read_shape(folder: ModelFolder) -> Shape:
             f"Take a preset of one of these: {', '.join(KERAS_HUB)}. Layers with code of their own, such as Lambda, "
             "are not executed.",
         )
-    config = document.get("config") or {}
-    try:
-        return Shape(
-            vocabulary=int(config["vocabulary_size"]),
-            positions=int(config["max_sequence_length"]),
-            layers=int(config["num_layers"]),
-            heads=int(config["num_heads"]),
-            width=int(config["hidden_dim"]),
-            inner=int(config["intermediate_dim"]),
-            epsilon=1e-5 if kind == "RobertaBackbone" else 1e-12,
-            activation="gelu_tanh" if kind == "BertBackbone" else "gelu",
-        )
-    except KeyError as error:
-        raise folder.error(f"{CONFIG} lacks a size", f"no {error}", "Copy the file of the preset again.") from error
+    return kind
 
 
 def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
@@ -74,7 +110,7 @@ def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
     """
     import h5py
 
-    names = KERAS_HUB[folder.document(CONFIG, what="the sizes of the model")["class_name"]]
+    names = KERAS_HUB[_kind(folder)]
     content = folder.content(WEIGHTS, what="the weights")
     arrays: dict[str, np.ndarray] = {}
 
@@ -85,7 +121,7 @@ def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
     try:
         with h5py.File(io.BytesIO(content)) as file:
             file.visititems(keep)
-    except OSError as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # by what is damaged
         raise folder.error(f"{WEIGHTS} cannot be read", str(error), "Copy the file again.") from error
     for name, own in names.by_name(shape):
         wanted = shape.weights()[name]
@@ -103,9 +139,9 @@ def read_tokenizer(folder: ModelFolder) -> WordPiece | BytePairs:
     Raises:
         ConfigError: they are not there, or describe a tokenizer of another kind.
     """
-    document = folder.document(TOKENIZER, what="the tokenizer")
-    of_model = folder.document(CONFIG, what="the sizes of the model")["class_name"]
-    kind, options = document.get("class_name"), document.get("config") or {}
+    document = folder.document(TOKENIZER, _Tokenizer, what="the tokenizer")
+    of_model = _kind(folder)
+    kind, options = document.class_name, document.config or _Options()
     if kind != _TOKENIZERS[of_model]:
         raise folder.error(
             "the tokenizer is of another model",
@@ -115,13 +151,13 @@ def read_tokenizer(folder: ModelFolder) -> WordPiece | BytePairs:
     if kind == "RobertaTokenizer":
         return byte_pairs(
             folder,
-            folder.document(f"{_ASSETS}/vocabulary.json", what="the vocabulary"),
+            folder.document(f"{_ASSETS}/vocabulary.json", TokenNumbers, what="the vocabulary").root,
             read_merges(folder, f"{_ASSETS}/merges.txt"),
-            has_space_before=bool(options.get("add_prefix_space", False)),
+            has_space_before=bool(options.add_prefix_space),
         )
-    lowercase = bool(options.get("lowercase", False))
+    lowercase, strips = options.lowercase, options.strip_accents
     return WordPiece(
         tuple(folder.text(f"{_ASSETS}/vocabulary.txt", what="the vocabulary").rstrip("\n").split("\n")),
         lowercase=lowercase,
-        strips_accents=bool(options.get("strip_accents", lowercase)),
+        strips_accents=lowercase if strips is None else strips,
     )

@@ -1,18 +1,19 @@
 """The files of a folder with a model of somebody else, on a disk or in a bucket, and what is wrong with them."""
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from kubetfx.errors import ConfigError
+from kubetfx.models.columns.text.model_documents import DamageError, Declared, read_document
 from kubetfx.models.columns.text.transformer_shape import Shape
 from kubetfx.models.columns.text.weight_names import WeightNames
 from kubetfx.storage import Location, list_files, locate
 
 CONFIG = "config.json"
+SIZES = "the sizes of the model"
+"""What is in it, for errors."""
 _CODE = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 """Ends the names of pickles, which are programs."""
 
@@ -108,24 +109,21 @@ class ModelFolder:
         except UnicodeDecodeError as error:
             raise self.error(f"{name} is not text in UTF-8", f"{error}", "Copy the file again.") from error
 
-    def document(self, name: str, *, what: str) -> dict[str, Any]:
-        """Return the object in a file of JSON.
+    def document(self, name: str, declared: type[Declared], *, what: str) -> Declared:
+        """Return what a file of JSON has.
 
         Args:
             name: relative to the folder.
+            declared: what has to be in it.
             what: is in it, for the error.
 
         Raises:
-            ConfigError: there is no such file, or no JSON object in it.
+            ConfigError: there is no such file, or something else is in it.
         """
-        text = self.text(name, what=what)
         try:
-            found = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise self.error(f"{name} is not JSON", f"{error}", "Copy the file again.") from error
-        if not isinstance(found, dict):
-            raise self.error(f"{name} is not a JSON object", text[:40], "Copy the file again.")
-        return found
+            return read_document(self.text(name, what=what), declared, name=name)
+        except DamageError as damage:
+            raise self.error(damage.problem, damage.received, "Copy the file of the model again.") from None
 
     def checked(
         self, arrays: Mapping[str, np.ndarray], names: WeightNames, shape: Shape, *, file: str
@@ -142,7 +140,7 @@ class ModelFolder:
             By the names of `Shape.weights`, float32. The vector of the first segment is in those of positions.
 
         Raises:
-            ConfigError: one is not there, or has another shape.
+            ConfigError: one is not there, has another shape, or a value that is not a finite number.
         """
         own = dict(names.by_name(shape))
         wanted = shape.weights()
@@ -157,10 +155,26 @@ class ModelFolder:
                     f"{name} has the shape {found}, not {size}" if found else f"no {name} among {len(arrays)} weights",
                     f"Copy {CONFIG} and {file} from one model.",
                 )
-        found_weights = {name: arrays[own[name]].astype(np.float32) for name in wanted}
+        found_weights = {name: self._finite(arrays[own[name]], own[name], file=file) for name in wanted}
         if names.segments:
-            found_weights["positions"] += arrays[names.segments][0].astype(np.float32)
+            found_weights["positions"] += self._finite(arrays[names.segments], names.segments, file=file)[0]
         return found_weights
+
+    def _finite(self, values: np.ndarray, name: str, *, file: str) -> np.ndarray:
+        """Return weights as float32."""
+        if values.dtype.kind not in "fiu":
+            raise self.error(
+                f"{file} has weights that are not numbers", f"{name} of {values.dtype}", "Save the weights as float32."
+            )
+        with np.errstate(over="ignore"):
+            numbers = values.astype(np.float32)
+        if number := int(np.count_nonzero(~np.isfinite(numbers))):
+            raise self.error(
+                f"{file} has weights that are infinite or not a number",
+                f"{number:,} of {numbers.size:,} in {name}",
+                "Copy the file again; if they are in the original too, its training has failed: take another model.",
+            )
+        return numbers
 
     def instead(self, *endings: str) -> str:
         """Return `, but NAME` of a file in the folder with one of some endings, for an error.

@@ -4,6 +4,7 @@ BERT, DistilBERT and RoBERTa are understood. Sizes, vocabulary and weights are r
 of the folder is executed. Decision 44 says why the loaders of KerasHub and Hugging Face are not used.
 """
 
+from collections import Counter
 from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -49,6 +50,11 @@ class PretrainedFolder:
                 "the vocabulary lacks a token that stands for no word",
                 f"no {min(lacking)} among {len(found.vocabulary):,} tokens",
                 "Copy the tokenizer's files again, tokenizer_config.json among them.",
+            )
+        if len(set(found.vocabulary)) < len(found.vocabulary):
+            twice = Counter(found.vocabulary).most_common(1)[0][0]
+            raise self._folder.error(
+                "the vocabulary has a token twice", f"{twice!r}", "Copy the tokenizer's files of the model again."
             )
         return found
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -147,14 +148,18 @@ QUERY = "encoder.layer.0.attention.self.query.weight"
         ("bert", _with("model.safetensors", b"\x80\x02"), "model.safetensors cannot be read"),
         ("keras_hub_bert", _with("model.weights.h5", b"\x80\x02"), "model.weights.h5 cannot be read"),
         ("bert", _changed("config.json", lambda c: c.update(model_type="gpt2")), "another architecture.*'gpt2'"),
-        ("bert", _changed("config.json", lambda c: c.pop("hidden_size")), "lacks a size.*no 'hidden_size'"),
+        ("bert", _changed("config.json", lambda c: c.pop("hidden_size")), "config.json lacks a key.*no 'hidden_size'"),
         (
             "bert",
             _changed("config.json", lambda c: c.update(hidden_size=None)),
-            "a size in config.json is not a number",
+            "config.json has a wrong value: hidden_size: input should be a valid integer.*Received: .*: None",
         ),
         ("bert", _changed("config.json", lambda c: c.update(num_attention_heads=3)), "sizes of the model do not go.*3"),
-        ("bert", _changed("tokenizer.json", lambda t: t["model"].pop("vocab")), "tokenizer.json has no vocabulary"),
+        (
+            "bert",
+            _changed("tokenizer.json", lambda t: t["model"].pop("vocab")),
+            "tokenizer.json lacks a key.*no 'model.vocab'",
+        ),
         (
             "bert",
             _changed("tokenizer.json", lambda t: t["normalizer"].update(clean_text=False)),
@@ -171,7 +176,11 @@ QUERY = "encoder.layer.0.attention.self.query.weight"
             _changed("config.json", lambda c: c.update(class_name="Lambda", registered_name=None)),
             "another architecture.*'Lambda'.*are not executed",
         ),
-        ("keras_hub_bert", _changed("config.json", lambda c: c["config"].pop("num_heads")), "lacks a size"),
+        (
+            "keras_hub_bert",
+            _changed("config.json", lambda c: c["config"].pop("num_heads")),
+            "lacks a key.*'config.num_heads'",
+        ),
         (
             "keras_hub_bert",
             _changed("config.json", lambda c: c["config"].update(num_layers=4)),
@@ -230,6 +239,143 @@ def test_what_is_not_understood_is_refused_in_words(
         (pretrained.shape, pretrained.weights())
     assert "Received: " in str(raised.value)
     assert not Path("executed").exists()
+
+
+def _put(name: str, path: str, value: Any) -> Callable[[Path], None]:
+    """Spoil the value of a dotted key."""
+
+    def change(document: dict[str, Any]) -> None:
+        *parts, last = path.split(".")
+        for part in parts:
+            document = document[part]
+        document[last] = value
+
+    return _changed(name, change)
+
+
+CONFIG, TOKENIZER, OPTIONS = "config.json", "tokenizer.json", "tokenizer_config.json"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil", "message"),
+    [
+        pytest.param(kind, spoil, message, id=f"{kind} {name}")
+        for name, kind, spoil, message in [
+            ("endless layers", "bert", _put(CONFIG, "num_hidden_layers", float("inf")), "num_hidden_layers: .*: inf"),
+            (
+                "million layers",
+                "bert",
+                _put(CONFIG, "num_hidden_layers", 10**6),
+                "num_hidden_layers: .*1000.*: 1000000",
+            ),
+            ("true layers", "bert", _put(CONFIG, "num_hidden_layers", True), "num_hidden_layers: .*integer.*: True"),
+            ("no layers", "distilbert", _put(CONFIG, "n_layers", 0), "n_layers: .*greater.*: 0"),
+            ("text of layers", "distilbert", _put(CONFIG, "n_layers", "2"), "n_layers: .*valid integer.*: '2'"),
+            ("no heads", "bert", _put(CONFIG, "num_attention_heads", 0), "num_attention_heads: .*greater.*: 0"),
+            ("vocabulary", "bert", _put(CONFIG, "vocab_size", 10**12), "vocab_size: .*less than.*: 1000000000000"),
+            (
+                "digits",
+                "bert",
+                _with(CONFIG, b'{"model_type": "bert", "vocab_size": ' + b"9" * 5000 + b"}"),
+                "vocab_size|not JSON",
+            ),
+            (
+                "depth",
+                "bert",
+                _with(CONFIG, b'{"a":' + b"[" * 10**5 + b"]" * 10**5 + b"}"),
+                "config.json is not JSON.*recursion",
+            ),
+            ("kinds", "bert", _put(CONFIG, "model_type", ["bert"]), r"model_type: .*valid string.*: \['bert'\]"),
+            ("activations", "bert", _put(CONFIG, "hidden_act", ["gelu"]), "hidden_act: .*valid string"),
+            ("epsilon below 0", "bert", _put(CONFIG, "layer_norm_eps", -1), "layer_norm_eps: .*greater than 0.*: -1"),
+            ("epsilon", "bert", _put(CONFIG, "layer_norm_eps", float("nan")), "layer_norm_eps: .*finite.*: nan"),
+            ("padding", "roberta", _put(CONFIG, "pad_token_id", "x"), "pad_token_id: .*valid integer.*: 'x'"),
+            ("far padding", "roberta", _put(CONFIG, "pad_token_id", 10**6), "sizes of the model do not go together"),
+            ("options", "bert", _with(OPTIONS, b'{"cls_token": {"a": 1}}'), "cls_token: .*string.*: {'a': 1}"),
+            ("first token", "bert", _with(OPTIONS, b'{"cls_token": 5}'), "cls_token: .*string.*: 5"),
+            ("case", "bert", _with(OPTIONS, b'{"do_lower_case": "no"}'), "do_lower_case: .*boolean.*: 'no'"),
+            (
+                "length of a word",
+                "bert",
+                _put(TOKENIZER, "model.max_input_chars_per_word", "x"),
+                "model.max_input_chars_per_word: .*: 'x'",
+            ),
+            (
+                "no merges",
+                "roberta",
+                _changed(TOKENIZER, lambda t: t["model"].pop("merges")),
+                "lacks a key.*'model.merges'",
+            ),
+            ("null merges", "roberta", _put(TOKENIZER, "model.merges", None), "model.merges: .*: None"),
+            ("merges of numbers", "roberta", _put(TOKENIZER, "model.merges", [1, 2]), "model.merges.0: .*string.*: 1"),
+            ("nested merges", "roberta", _put(TOKENIZER, "model.merges", [[1, 2]]), r"model.merges.0: .*: \[1, 2\]"),
+            (
+                "endless layers",
+                "keras_hub_bert",
+                _put(CONFIG, "config.num_layers", float("inf")),
+                "config.num_layers: .*: inf",
+            ),
+            ("sizes", "keras_hub_bert", _put(CONFIG, "config", [1]), r"config: .*object.*: \[1\]"),
+            ("nothing", "keras_hub_bert", _with(CONFIG, b'{"class_name": "BertBackbone"}'), "lacks a key.*'config'"),
+            ("class", "keras_hub_bert", _put(CONFIG, "class_name", 5), "class_name: .*string.*: 5"),
+            (
+                "options",
+                "keras_hub_bert",
+                _put(TOKENIZER, "config", [1]),
+                r"tokenizer.json has a wrong value: config: .*: \[1\]",
+            ),
+            (
+                "numbers",
+                "keras_hub_roberta",
+                _with("assets/tokenizer/vocabulary.json", b'{"a": "0"}'),
+                "a: .*integer.*: '0'",
+            ),
+            ("list", "keras_hub_roberta", _with("assets/tokenizer/vocabulary.json", b"[]"), "not a JSON object"),
+            *(
+                damage
+                for kind in ("bert", "roberta")
+                for damage in (
+                    ("model", kind, _put(TOKENIZER, "model", [1]), r"model: .*object.*: \[1\]"),
+                    ("normalizer", kind, _put(TOKENIZER, "normalizer", "x"), "normalizer: .*object.*: 'x'"),
+                    ("added number", kind, _put(TOKENIZER, "added_tokens", [5]), "added_tokens.0: .*object.*: 5"),
+                    ("added nothing", kind, _put(TOKENIZER, "added_tokens", [{"id": 0}]), "'added_tokens.0.content'"),
+                    ("vocabulary list", kind, _put(TOKENIZER, "model.vocab", ["a", "b"]), "model.vocab: "),
+                    ("no vocabulary", kind, _put(TOKENIZER, "model.vocab", None), "model.vocab: .*: None"),
+                    ("vocabulary of text", kind, _put(TOKENIZER, "model.vocab.zzz", "x"), "model.vocab.zzz: .*: 'x'"),
+                )
+            ),
+            (
+                "infinite",
+                "bert",
+                _other_weights(lambda a: a.update({QUERY: np.full((8, 8), np.nan)})),
+                f"infinite or not a number.*: 64 of 64 in {QUERY}",
+            ),
+            (
+                "bytes cut off",
+                "keras_hub_bert",
+                lambda folder: os.truncate(folder / "model.weights.h5", 2000),
+                "model.weights.h5 cannot be read",
+            ),
+        ]
+    ],
+)
+def test_damage_is_named_by_file_key_and_value(
+    kind: str, spoil: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    folder = _copy(kind, tmp_path)
+    spoil(folder)
+    pretrained = PretrainedFolder(str(folder))
+    with pytest.raises(ConfigError, match=f"(?s)^features.text_encoder.pretrained: .*{message}") as raised:
+        (pretrained.shape, pretrained.weights())
+    assert re.search(r"Received: .*\. (Copy|Take) ", str(raised.value))
+
+
+def test_a_token_that_comes_twice_is_named(tmp_path: Path) -> None:
+    folder = _copy("keras_hub_bert", tmp_path)
+    file = folder / "assets/tokenizer/vocabulary.txt"
+    file.write_text(file.read_text(encoding="utf-8").rstrip("\n") + "\n[UNK]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"the vocabulary has a token twice\. Received: .*'\[UNK\]'"):
+        _ = PretrainedFolder(str(folder)).tokenizer
 
 
 def test_one_of_sentencepiece_is_named(tmp_path: Path) -> None:
