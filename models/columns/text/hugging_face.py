@@ -1,7 +1,7 @@
 """A folder as Hugging Face's library saves it: config.json, model.safetensors, and the files of the tokenizer."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -75,7 +75,7 @@ class _Options(Document):
     pad_token: Token | None = None
 
     @property
-    def special(self) -> dict[str, str]:
+    def special(self) -> dict[str, Any]:
         """Tokens at the ends of a text and behind it, by the names of the tokenizers' fields."""
         found = {"first": self.cls_token, "last": self.sep_token, "padding": self.pad_token}
         return {name: token for name, token in found.items() if token}
