@@ -10,7 +10,7 @@ import kfp_server_api
 from kubetfx.config.section import nearest
 from kubetfx.errors import KubeflowError, UsageError
 from kubetfx.kubeflow.kfp_connection import Connection, OpenConnection
-from kubetfx.kubeflow.kfp_runs import FollowOptions, Run, follow
+from kubetfx.kubeflow.kfp_runs import FollowOptions, Run, error_of, follow
 from kubetfx.kubeflow.package_document import Package
 from kubetfx.kubeflow.run_logs import read_log
 from kubetfx.kubeflow.run_progress import FINAL_STATES, TaskStatus, planned_tasks, progress
@@ -40,7 +40,7 @@ def log_of(run_id: str, task: str | None = None, *, connection: Connection, repo
         The log, as far as the container has written it.
 
     Raises:
-        UsageError: the run has no such task, or the task no container.
+        UsageError: the run has no such task, the task no container, or no task has one.
         KubeflowError: Kubeflow Pipelines cannot be reached, refuses, or has no log of it any more.
     """
     report(Begin("Connecting to Kubeflow Pipelines"))
@@ -48,6 +48,11 @@ def log_of(run_id: str, task: str | None = None, *, connection: Connection, repo
         found, package = _find(kfp, run_id)
         details = (found.run_details.task_details if found.run_details else None) or []
         statuses = progress(planned_tasks(package), details, now=found.created_at)
+        if not any(status.pod_name for status in statuses):
+            raise UsageError(
+                f"No task of this run has a log, as none has a pod. Received: {run_id}, {found.state}. See the run: "
+                f"{kfp.link(f'runs/details/{quote(run_id)}')}{error_of(found)}"
+            )
         chosen = _chosen(statuses, task, run_id)
         if not chosen.pod_name:
             raise UsageError(
@@ -151,4 +156,4 @@ def _chosen(statuses: list[TaskStatus], task: str | None, run_id: str) -> TaskSt
 
 
 def _with_pods(statuses: list[TaskStatus]) -> str:
-    return ", ".join(status.node_id for status in statuses if status.pod_name) or "none ran"
+    return ", ".join(status.node_id for status in statuses if status.pod_name)

@@ -5,11 +5,13 @@ import io
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import kfp
 import kfp_server_api
@@ -21,6 +23,10 @@ from kubetfx.kubeflow import kfp_errors
 
 _TIMEOUT_SECONDS = (10.0, 120.0)
 """For the connection, and for the answer. The generated API client would wait for ever."""
+_HEALTH_TIMEOUT_SECONDS = (10.0, 20.0)
+"""For the first question, which any server of Kubeflow Pipelines answers at once."""
+_CREDENTIAL_HEADERS = {"authorization": "token", "cookie": "cookies"}
+"""Field of `Connection` by header."""
 PAGE_SIZE = 100
 _EQUALS = 1
 """Operation EQUALS of a Predicate, in KFP's backend/api/v2beta1/filter.proto."""
@@ -56,22 +62,20 @@ class OpenConnection:
 
         Raises:
             KubeflowError: it cannot be reached, or refuses who asks.
-            UsageError: the host is not a URL, or there is no namespace and one is needed.
+            UsageError: the host is not a URL, no header can hold the token or the cookies, or there is no namespace and
+                one is needed.
         """
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each try
-        self.host = connection.host or os.environ.get("KF_PIPELINES_ENDPOINT") or ""
-        self.token = connection.token or os.environ.get("KUBETFX_KFP_TOKEN")
-        self.cookies = connection.cookies or os.environ.get("KUBETFX_KFP_COOKIES")
+        self.host = _checked_host(connection.host or os.environ.get("KF_PIPELINES_ENDPOINT") or "")
+        self.token = (connection.token or os.environ.get("KUBETFX_KFP_TOKEN") or "").strip() or None
+        self.cookies = (connection.cookies or os.environ.get("KUBETFX_KFP_COOKIES") or "").strip() or None
         self._given_namespace = connection.namespace
-        if self.host and not self.host.startswith(("http://", "https://")):
-            raise UsageError(f"`host` takes a URL. Received: {self.host}. Try http://{self.host}.")
         with self.explained("ask for its health"):
             self.api = self._connect(connection.ca_certificate)
             health = self.api.get_kfp_healthz()
         self.is_multi_user = bool(health.multi_user)
         self.pipelines_are_in_kubernetes = health.pipeline_store == "kubernetes"
         self.host = self.api._existing_config.host
-        _bound_waiting(self.api._run_api.api_client.rest_client)
         self.namespace = connection.namespace or self.api.get_user_namespace() or None
         if self.is_multi_user and not self.namespace:
             raise UsageError(
@@ -149,6 +153,8 @@ class OpenConnection:
             yield
         except _LoginPageError:
             raise KubeflowError(kfp_errors.login_page(self.host)) from None
+        except (_StrangeAnswerError, UnicodeDecodeError) as error:
+            raise KubeflowError(kfp_errors.strange_answer(error, what, self.host)) from error
         except kfp_server_api.ApiException as error:
             message = kfp_errors.refusal(error, what, host=self.host, namespace=self._given_namespace)
             raise KubeflowError(message) from error
@@ -177,15 +183,25 @@ def all_pages(ask: Callable[[str], Any], key: str) -> list[Any]:
     Args:
         ask: returns the page for a token; that of the first page is empty.
         key: The key of the list in the answer.
+
+    Raises:
+        KubeflowError: a page leads back to one that was asked for.
     """
     found: list[Any] = []
     token = ""
-    while True:
+    asked = set()
+    while token not in asked:
+        asked.add(token)
         page = ask(token)
         found += getattr(page, key) or []
         token = page.next_page_token
         if not token:
             return found
+    raise KubeflowError(
+        f"Kubeflow Pipelines lists {key.replace('_', ' ')} without an end. Received: the page {token!r} a second time, "
+        f"after {len(asked)} pages. Is there a proxy in between that drops the query of a URL? Name the URL of the API "
+        "server itself: `host`."
+    )
 
 
 def named(name: str) -> str:
@@ -208,6 +224,10 @@ class _LoginPageError(Exception):
     """A web page came instead of the API's answer."""
 
 
+class _StrangeAnswerError(Exception):
+    """JSON or text came that the API does not have."""
+
+
 class _Client(kfp.Client):
     """`kfp.Client`, which asks for the server's health once, not for half a minute, and writes no file of settings."""
 
@@ -215,8 +235,9 @@ class _Client(kfp.Client):
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
         if self.health is None:
+            _make_careful(self._healthz_api.api_client)
             self.health, _, headers = self._healthz_api.healthz_service_get_healthz_with_http_info(
-                _request_timeout=_TIMEOUT_SECONDS
+                _request_timeout=_HEALTH_TIMEOUT_SECONDS
             )
             if "json" not in headers.get("Content-Type", ""):
                 raise _LoginPageError
@@ -226,11 +247,82 @@ class _Client(kfp.Client):
         self._context_setting["namespace"] = namespace
 
 
-def _bound_waiting(rest_client: Any) -> None:
-    """Set time limits: `kfp.Client` passes none on, and the API client has no defaults."""
+class _Retry(urllib3.Retry):
+    """Tries a connection again, and not a question that was not answered in time."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: urllib3.BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Self:
+        if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+            raise error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
+def _make_careful(api_client: Any) -> None:
+    """Set time limits, which the API client does not have, and check what it sends and what comes back."""
+    rest_client = api_client.rest_client
+    rest_client.pool_manager.connection_pool_kw["retries"] = _Retry(3)
     ask: Callable[..., Any] = rest_client.request
+    read: Callable[..., Any] = api_client.deserialize
 
     def request(*arguments: Any, _request_timeout: Any = None, **options: Any) -> Any:
+        for name, value in (options.get("headers") or {}).items():
+            _check_header(name, str(value))
         return ask(*arguments, _request_timeout=_request_timeout or _TIMEOUT_SECONDS, **options)
 
+    def deserialize(response: Any, response_type: Any) -> Any:
+        text = str(response.data).strip()
+        is_message = hasattr(kfp_server_api.models, str(response_type))
+        if is_message and "html" in (response.getheader("Content-Type") or ""):
+            raise _LoginPageError
+        try:
+            if is_message and not isinstance(json.loads(text), dict):
+                raise _StrangeAnswerError(text)
+            return read(response, response_type)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:  # the API client expects its own JSON
+            raise _StrangeAnswerError(text) from error
+
     rest_client.request = request
+    api_client.deserialize = deserialize
+
+
+def _check_header(name: str, value: str) -> None:
+    """Refuse what no header can hold without showing it: HTTP's own error does."""
+    if all(" " <= character <= "~" or character == "\t" for character in value):
+        return
+    field = _CREDENTIAL_HEADERS.get(name.lower(), name)
+    raise UsageError(
+        f"`{field}` has a line break, another control character, or a character outside ASCII, which no header of HTTP "
+        f"can hold. Received: {len(value)} characters, which are not shown. Give the value alone, on one line."
+    )
+
+
+def _checked_host(given: str) -> str:
+    host = given.strip()
+    shown = re.sub(r"^(\w+://)?.*@", r"\1", host)  # a password is not repeated
+    try:
+        parts = urlsplit(host)
+        is_url = bool(not host or (parts.hostname and parts.port != 0 and not re.search(r"[\x00-\x20\x7f]", host)))
+    except ValueError:
+        is_url = False
+    if host and "://" not in host:
+        raise UsageError(f"`host` takes a URL. Received: {shown}. Try http://{shown}.")
+    if not is_url:
+        raise UsageError(f"`host` takes a URL. Received: {shown!r}. Such as http://localhost:8080.")
+    if host and parts.scheme.lower() not in ("http", "https"):
+        raise UsageError(
+            f"`host` takes a URL that begins with http:// or https://. Received: {shown}. Kubeflow Pipelines speaks no "
+            "other protocol."
+        )
+    if parts.username is not None:
+        raise UsageError(
+            f"`host` takes a URL without a user and a password: Kubeflow Pipelines does not read them. Received: one "
+            f"with them, of {shown}. Take them out, and give `token` or `cookies` if it wants a login."
+        )
+    return host

@@ -29,6 +29,22 @@ def login_page(host: str) -> str:
     )
 
 
+def strange_answer(error: Exception, what: str, host: str) -> str:
+    """Return the message for an answer that the API does not have.
+
+    Args:
+        error: with the text that came, or that says why it is not text.
+        what: was asked for, as a verb: `upload the pipeline`.
+        host: URL of the server.
+    """
+    received = "bytes that are not text" if isinstance(error, UnicodeDecodeError) else repr(str(error)[:200])
+    return (
+        f"What answers at {host} is not Kubeflow Pipelines: it was asked to {what}. Received: {received}. "
+        "Is the URL right? Behind Kubeflow's dashboard it ends in /pipeline. From a laptop: "
+        "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80, and `host` is http://localhost:8080."
+    )
+
+
 def unreachable(error: urllib3.exceptions.HTTPError, host: str) -> str:
     """Return the message for a server that did not answer.
 
@@ -131,4 +147,8 @@ def _reason(error: kfp_server_api.ApiException) -> str:
 
 def _without_address(reason: object) -> str:
     """Return the text without the address of the connection object that urllib3 puts in front."""
+    arguments = list(getattr(reason, "args", ()))
+    if len(arguments) > 1 and isinstance(arguments[0], str):  # whose text would be a tuple of Python
+        first, second = arguments[0], str(arguments[1])
+        return first if second in first else f"{first.rstrip('.')}: {second}"
     return str(reason).rpartition("object at 0x")[2].partition(": ")[2] or str(reason)

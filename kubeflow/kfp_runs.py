@@ -13,8 +13,17 @@ from kubetfx.kubeflow.kfp_connection import OpenConnection, quiet
 from kubetfx.kubeflow.package_document import Package
 from kubetfx.kubeflow.pipeline_versions import PipelineVersion
 from kubetfx.kubeflow.run_logs import tail_of
-from kubetfx.kubeflow.run_progress import FINAL_STATES, RunView, TaskStatus, as_document, planned_tasks
+from kubetfx.kubeflow.run_progress import (
+    FINAL_STATES,
+    UNFINISHED_STATES,
+    RunView,
+    TaskStatus,
+    as_document,
+    planned_tasks,
+)
 from kubetfx.progress import End, Progress, silent
+
+_LOOKS_WITHOUT_STATE = 5
 
 
 @dataclass(frozen=True)
@@ -101,7 +110,7 @@ def follow(
     """
     view = RunView(planned_tasks(package), progress)
     try:
-        state = _follow(kfp, run, view, options=options)
+        found = _follow(kfp, run, view, options=options)
     except KeyboardInterrupt:
         raise RunLeftError(
             f"No longer following the run, which goes on: {run.link}\n  To cancel it: {_cancel_command(kfp, run)}",
@@ -114,18 +123,23 @@ def follow(
         ) from error
     finally:
         progress(End())
-    document = _document(run, state, view.statuses)
-    if state != "SUCCEEDED":
-        raise RunFailedError(_why(kfp, run, state, view.statuses), run=document)
+    document = _document(run, str(found.state), view.statuses)
+    if found.state != "SUCCEEDED":
+        raise RunFailedError(_why(kfp, run, found, view.statuses), run=document)
     return document
 
 
-def _follow(kfp: OpenConnection, run: Run, view: RunView, *, options: FollowOptions) -> str:
+def _follow(kfp: OpenConnection, run: Run, view: RunView, *, options: FollowOptions) -> Any:
+    """Return the run, which is over."""
+    looks_without_state = 0
     while True:
         details = _look(kfp, run, view, options=options)
         view.show((details.run_details.task_details if details.run_details else None) or [], state=details.state)
         if details.state in FINAL_STATES:
-            return str(details.state)
+            return details
+        looks_without_state = 0 if details.state in UNFINISHED_STATES else looks_without_state + 1
+        if looks_without_state == _LOOKS_WITHOUT_STATE:  # a run that was just made may not have one
+            view.is_in_strange_state(details.state, run.link)
         time.sleep(options.poll_seconds)
 
 
@@ -151,12 +165,22 @@ def _cancel_command(kfp: OpenConnection, run: Run) -> str:
     return f"curl -X POST{token}{cookies} {kfp.host}/apis/v2beta1/runs/{run.run_id}:terminate"
 
 
-def _why(kfp: OpenConnection, run: Run, state: str, statuses: Sequence[TaskStatus]) -> str:
-    if state == "CANCELED":
+def error_of(found: Any) -> str:
+    """Return what Kubeflow Pipelines says of a run that failed as a whole, as a line of its own; empty if nothing.
+
+    Args:
+        found: The run, as the API answers it.
+    """
+    words = " ".join(str((found.error and found.error.message) or "").split())
+    return f"\n  Kubeflow Pipelines says: {words[:2000]}" if words else ""
+
+
+def _why(kfp: OpenConnection, run: Run, found: Any, statuses: Sequence[TaskStatus]) -> str:
+    if found.state == "CANCELED":
         return f"The run was cancelled.\n  See it: {run.link}"
     failed = [status for status in statuses if status.state == "failed"]
     if not failed:
-        return f"The run ended as {state}, and no task of it failed.\n  See why: {run.link}"
+        return f"The run ended as {found.state}, and no task of it failed.\n  See why: {run.link}{error_of(found)}"
     task = failed[0]
     lines = [f"{task.node_id} failed on Kubeflow."]
     if task.pod_name and (tail := tail_of(kfp, run.run_id, task.pod_name)):

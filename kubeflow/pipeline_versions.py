@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import kfp_server_api
+from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_exponential
 
 from kubetfx.errors import KubeflowError
 from kubetfx.kubeflow.kfp_connection import PAGE_SIZE, OpenConnection, all_pages, named, quiet
@@ -11,6 +12,9 @@ from kubetfx.kubeflow.package_document import Package, digest
 
 _REFUSED = 400
 _ALREADY_EXISTS = 409
+_LOOKS = 5
+_FIRST_WAIT_SECONDS = 0.5
+"""Each further wait for the version of a new pipeline is twice as long."""
 _PIPELINE_LABEL = "pipelines.kubeflow.org/pipeline-id"
 
 
@@ -117,8 +121,20 @@ def _upload_first(kfp: OpenConnection, package: Package, *, description: str) ->
     pipeline = kfp.api.upload_pipeline(
         str(package.path), package.name, description=description, namespace=kfp.api_namespace
     )
-    (version, *_) = _versions(kfp, pipeline.pipeline_id)
-    return PipelineVersion(pipeline.pipeline_id, version.pipeline_version_id, version.display_name, is_new=True)
+    retrying = Retrying(
+        retry=retry_if_result(lambda found: not found),
+        stop=stop_after_attempt(_LOOKS),
+        wait=wait_exponential(multiplier=_FIRST_WAIT_SECONDS),
+        retry_error_callback=lambda _: [],
+    )
+    versions = retrying(_versions, kfp, pipeline.pipeline_id)
+    if not versions:
+        raise KubeflowError(
+            f"Kubeflow Pipelines took the pipeline, and lists no version of it. Received: {pipeline.pipeline_id}, "
+            f"{package.name}, without a version, {_LOOKS} times. Submit it again in a minute; if it still has none, "
+            "delete the pipeline in the UI first."
+        )
+    return PipelineVersion(pipeline.pipeline_id, versions[0].pipeline_version_id, versions[0].display_name, is_new=True)
 
 
 def _versions(kfp: OpenConnection, pipeline_id: str) -> list[Any]:

@@ -1,11 +1,14 @@
 """Logs of tasks on Kubeflow Pipelines, which the API server reads from the pod, or from where Argo archived it."""
 
+import json
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from kubetfx.errors import KubeflowError
 from kubetfx.kubeflow.kfp_connection import OpenConnection
 
 _TAIL_LINES = 12
+_ERROR_KEYS = {"error_message", "error_details"}
 
 
 def read_log(kfp: OpenConnection, run_id: str, pod: str) -> str:
@@ -32,8 +35,7 @@ def read_log(kfp: OpenConnection, run_id: str, pod: str) -> str:
         for path, parameters in places:
             answer = kfp.get(path, parameters)
             text = answer.data.decode(errors="replace")
-            is_error = answer.status != 200 or '{"error_message"' in text  # which follows a status of 200
-            if not is_error and not text.lstrip().lower().startswith(("<!doctype", "<html")):
+            if answer.status == 200 and not _is_error(text) and not _is_page(text, answer.headers):
                 return text
             reason = reason or f"{answer.status}: {text[:300]}"
     raise KubeflowError(
@@ -41,6 +43,22 @@ def read_log(kfp: OpenConnection, run_id: str, pod: str) -> str:
         "Argo archives them (archiveLogs in its configuration). The task's output executor-logs, in the UI, has the "
         "text of what was uploaded."
     )
+
+
+def _is_error(text: str) -> bool:
+    """Return whether it is the API server's own error alone, which follows a status of 200, and not a log with one."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and "error_message" in document and set(document) <= _ERROR_KEYS
+
+
+def _is_page(text: str, headers: Mapping[str, str]) -> bool:
+    """Return whether it is a page of the UI, and not a log that begins or ends with one."""
+    page = text.strip().lower()
+    is_whole = page.startswith(("<!doctype html", "<html")) and page.endswith("</html>")
+    return is_whole and "html" in headers.get("Content-Type", "")
 
 
 def tail_of(kfp: OpenConnection, run_id: str, pod: str) -> list[str]:

@@ -22,6 +22,8 @@ _ProgressState = Literal["waiting", "running", "done", "cached", "skipped", "fai
 
 FINAL_STATES = frozenset({"SUCCEEDED", "FAILED", "SKIPPED", "CANCELED"})
 """States of a run that is over (RuntimeState in KFP's backend/api/v2beta1/run.proto)."""
+UNFINISHED_STATES = frozenset({"PENDING", "RUNNING", "CANCELING", "PAUSED"})
+"""Its other states, of a run that goes on."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,16 @@ class RunView:
             self._is_out_of_reach = True
             message = f"Kubeflow Pipelines does not answer ({reason}). The run goes on; asking again."
             self.report(Message(message))
+
+    def is_in_strange_state(self, state: str | None, link: str) -> None:
+        """Report a state that says nothing of whether the run is over.
+
+        Args:
+            state: as the server gives it.
+            link: to the run in the UI.
+        """
+        said = f"that the run is {state}, a state that is not known here" if state else "nothing of the run's state"
+        self.report(Message(f"Kubeflow Pipelines says {said}. Asking again; see the run: {link}", style="yellow"))
 
     def _spin(self, running: Sequence[str]) -> None:
         more = " ..." if len(running) > 3 else ""

@@ -132,6 +132,13 @@ def _check_period(times: Times) -> None:
                 f"The {name} of a schedule is a point in time. Received: {time.isoformat()}, without an offset from "
                 f"UTC. Write {time.isoformat()}Z, or {time.isoformat()}+02:00."
             )
+        try:
+            _ = time and time.astimezone(datetime.UTC)
+        except OverflowError:
+            raise UsageError(
+                f"The {name} of a schedule is in the years 1 to 9999, of UTC too. Received: {time}. Leave it out for "
+                f"a schedule without {'a start' if name == 'start' else 'an end'}."
+            ) from None
     now = datetime.datetime.now(datetime.UTC)
     if times.end is not None and times.end <= max(times.start or now, now):
         after = "its start" if times.start and times.start > now else "now"

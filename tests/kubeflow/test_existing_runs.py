@@ -65,6 +65,40 @@ def test_logs_prints_what_the_failed_task_wrote(ask, server, failed, is_ui):
     assert document == {"task": "train", "state": "failed", "pod": pod_of(failed, "train"), "text": "all of it\n"}
 
 
+@pytest.mark.parametrize(
+    "log",
+    [
+        'one\nsending {"error_message": "quota"} to the client\nthe real reason\n',
+        '{"error_message": "quota", "attempt": 2}\n',
+        '{"error_message": "quota"}\n{"error_message": "quota"}\n',
+        "<html>\nfetched\n</html>\nand then it failed\n",
+        "<!doctype html><html></html>\n",
+    ],
+)
+@pytest.mark.parametrize("is_ui", [False, True], ids=["API server", "UI"])
+def test_log_that_speaks_of_errors_and_pages_is_a_log(ask, server, failed, is_ui, log):
+    server.is_ui = is_ui
+    server.logs = {pod_of(failed, "train"): log}
+
+    assert ask("logs", "--run", failed).stdout == log
+
+
+def test_run_that_failed_before_any_task_leads_to_its_error_and_its_page(ask, submit, server):
+    server.frames, server.final_state = [{}], "FAILED"
+    server.error = "workflow pods is forbidden"
+    followed = submit()
+    (run_id,) = server.runs
+
+    outcome = ask("logs", "--run", run_id)
+
+    assert (followed.exit_code, outcome.exit_code) == (1, 2)
+    assert "no task of it failed" in followed.stderr
+    assert f"No task of this run has a log, as none has a pod. Received: {run_id}, FAILED." in outcome.stderr
+    for stderr in (followed.stderr, outcome.stderr):
+        assert f"{server.url}/#/runs/details/{run_id}" in stderr
+        assert "Kubeflow Pipelines says: workflow pods is forbidden" in stderr
+
+
 def test_log_is_read_in_the_namespace_of_the_profile(ask, server, failed):
     server.is_ui = server.is_multi_user = True
     for found in (*server.pipelines.values(), *server.experiments.values()):

@@ -1,9 +1,16 @@
 """Where Kubeflow Pipelines is and who asks it, and what is said where there is no answer."""
 
 import socket
+import threading
 import time
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+import urllib3
+
+from kubetfx.errors import KubeflowError
+from kubetfx.kubeflow import kfp_connection, kfp_errors
 
 
 def test_a_token_is_sent(submit, server, monkeypatch):
@@ -119,3 +126,132 @@ def test_another_web_server_is_no_kubeflow(kubetfx, package, server):
 
     assert outcome.exit_code == 1
     assert "There is no API of Kubeflow Pipelines 2" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "option", "given"),
+    [("token", "--token", "SECRET123\n"), ("cookie", "--cookies", " authservice_session=SECRET123\r\n")],
+)
+def test_line_break_at_the_end_of_a_mounted_secret_is_no_part_of_it(submit, server, setting, option, given):
+    setattr(server, setting, given.strip())
+
+    assert submit(option, given).exit_code == 0
+
+
+@pytest.mark.parametrize("given", ["SECRET123\r\nX: y", "SECRET123\x01", "SECRET123\u2028x", "SECRETß"])
+@pytest.mark.parametrize("option", ["--token", "--cookies"])
+def test_credential_that_no_header_holds_is_refused_and_not_shown(submit, option, given):
+    outcome = submit(option, given)
+
+    assert outcome.exit_code == 2
+    assert f"{option} has a line break, another control character" in outcome.stderr
+    assert "SECRET" not in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def test_token_of_a_pod_that_no_header_holds_is_not_shown_either(submit, monkeypatch, tmp_path):
+    path = tmp_path / "token"
+    path.write_text("SECRET\nSECRET")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(path))
+
+    outcome = submit()
+
+    assert outcome.exit_code == 2
+    assert "SECRET" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ("http://user:SEC/RET@127.0.0.1:1", "host takes a URL"),
+        ("http://user:SECRET@127.0.0.1:1", "without a user and a password"),
+        ("user:SECRET@127.0.0.1:1", "Try http://127.0.0.1:1."),
+        ("ftp://x", "begins with http:// or https://. Received: ftp://x."),
+        ("http://", "Received: 'http://'. Such as"),
+        ("http://[::", "Received: 'http://[::'. Such as"),
+        ("http://a b", "Received: 'http://a b'. Such as"),
+        ("http://a:99999", "Received: 'http://a:99999'. Such as"),
+    ],
+)
+def test_host_that_is_none_is_refused_without_its_password(kubetfx, package, host, message):
+    outcome = kubetfx("submit", package, "--host", host)
+
+    assert outcome.exit_code == 2
+    assert message in outcome.stderr
+    assert "SEC" not in outcome.stderr
+    assert "http://ftp" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "shown"),
+    [
+        (b"null", "'null'"),
+        (b"[1]", "'[1]'"),
+        (b"garbage", "'garbage'"),
+        (b"", "''"),
+        (b'"\xff"', "bytes that are not text"),
+        (b"[" * 100_000, "'[["),
+    ],
+    ids=["null", "list", "text", "nothing", "bytes", "deep"],
+)
+@pytest.mark.parametrize("operation", ["health", "list_pipelines", "create_run"])
+def test_another_service_is_said_to_be_no_kubeflow(submit, server, operation, answer, shown):
+    server.strange_answers[operation] = answer
+    outcome = submit("--no-wait")
+
+    assert outcome.exit_code == 1
+    assert f"What answers at {server.url} is not Kubeflow Pipelines" in outcome.stderr
+    assert f"Received: {shown}" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+@pytest.fixture
+def silent_server() -> Iterator[tuple[str, list[socket.socket]]]:
+    """A server that takes connections, and never answers."""
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def take() -> None:
+            while True:
+                try:
+                    taken.append(listener.accept()[0])
+                except OSError:
+                    return
+
+        threading.Thread(target=take, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}", taken
+        listener.shutdown(socket.SHUT_RDWR)
+    for connection in taken:
+        connection.close()
+
+
+def test_server_that_never_answers_is_asked_once(kubetfx, package, silent_server, monkeypatch):
+    url, taken = silent_server
+    monkeypatch.setattr(kfp_connection, "_HEALTH_TIMEOUT_SECONDS", (1.0, 0.3))
+
+    outcome = kubetfx("submit", package, "--host", url)
+
+    assert outcome.exit_code == 1
+    assert f"cannot be reached. Received: {url}: " in outcome.stderr
+    assert "Read timed out" in outcome.stderr
+    assert len(taken) == 1
+
+
+def test_pages_without_an_end_are_an_error():
+    page = SimpleNamespace(pipelines=[1], next_page_token="again")
+
+    with pytest.raises(
+        KubeflowError, match=r"lists pipelines without an end\. Received: the page 'again' a second time"
+    ):
+        kfp_connection.all_pages(lambda token: page, "pipelines")
+
+
+def test_broken_answer_is_said_in_words_and_not_as_a_tuple():
+    reason = urllib3.exceptions.IncompleteRead(2, 998)
+    broken = urllib3.exceptions.ProtocolError(f"Connection broken: {reason!r}", reason)
+    closed = urllib3.exceptions.ProtocolError("Connection aborted.", ConnectionResetError(104, "reset by peer"))
+
+    assert "http://h: Connection broken: IncompleteRead(2 bytes read, 998 more expected). Is the URL" in (
+        kfp_errors.unreachable(broken, "http://h")
+    )
+    assert "http://h: Connection aborted: [Errno 104] reset by peer. Is" in kfp_errors.unreachable(closed, "http://h")

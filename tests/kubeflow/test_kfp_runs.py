@@ -127,6 +127,28 @@ def test_a_server_that_fails_for_a_while_does_not_lose_the_run(submit, server):
     assert server.answers_to_looks == []
 
 
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        (
+            ["RUNTIME_STATE_UNSPECIFIED"] * 6,
+            "says that the run is RUNTIME_STATE_UNSPECIFIED, a state that is not known",
+        ),
+        (["RUNTIME_STATE_UNSPECIFIED"] * 4, None),
+        (["RUNNING", "PENDING", "PAUSED", "CANCELING"] * 2, None),
+    ],
+)
+def test_state_that_says_nothing_is_said_once(submit, server, states, said):
+    server.states = list(states)
+
+    outcome = submit()
+
+    assert outcome.exit_code == 0
+    assert server.states == []
+    assert outcome.stderr.count("Kubeflow Pipelines says") == (1 if said else 0)
+    assert (said or "Succeeded") in outcome.stderr
+
+
 def test_a_session_that_ends_leaves_the_run_and_says_so(submit, server):
     server.answers_to_looks = [401]
 

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from kubetfx.errors import KubeflowError
+from kubetfx.kubeflow import pipeline_versions
 from kubetfx.kubeflow.kfp_connection import Connection, OpenConnection
 from kubetfx.kubeflow.package_document import digest, read_package
 from kubetfx.kubeflow.pipeline_versions import upload
@@ -26,6 +27,24 @@ def test_a_first_submission_uploads_a_pipeline_of_the_package_s_name(submit, ser
     }
     assert run["display_name"].startswith("two-steps 20")
     assert [experiment["display_name"] for experiment in server.experiments.values()] == ["Default"]
+
+
+@pytest.mark.parametrize("missing", [3, 99])
+def test_version_of_a_new_pipeline_may_come_late_or_never(submit, server, monkeypatch, missing):
+    monkeypatch.setattr(pipeline_versions, "_FIRST_WAIT_SECONDS", 0.001)
+    list_versions, looks = server.list_versions, []
+
+    def list_late(*arguments: object, pipeline_id: str) -> object:
+        looks.append(pipeline_id)
+        return {} if len(looks) <= missing else list_versions(*arguments, pipeline_id=pipeline_id)
+
+    monkeypatch.setattr(server, "list_versions", list_late)
+    outcome = submit("--no-wait")
+
+    assert (outcome.exit_code, len(looks)) == ((0, 4) if missing == 3 else (1, 5))
+    if missing == 99:
+        (pipeline_id,) = server.pipelines
+        assert f"lists no version of it. Received: {pipeline_id}, two-steps" in outcome.stderr
 
 
 def test_a_changed_package_is_a_new_version_and_an_unchanged_one_is_not(submit, server, package):

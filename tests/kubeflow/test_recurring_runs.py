@@ -88,6 +88,8 @@ def test_start_end_and_catching_up_reach_the_schedule_and_are_part_of_it(schedul
     [
         (("--start", "tomorrow"), "--start takes a point in time in ISO 8601. Received: 'tomorrow'"),
         (("--start", "2099-01-01T06:00:00"), "2099-01-01T06:00:00, without an offset from UTC. Write"),
+        (("--start", "0001-01-01T00:00:00+14:00"), "The start of a schedule is in the years 1 to 9999"),
+        (("--end", "9999-12-31T23:59:59-12:00"), "The end of a schedule is in the years 1 to 9999, of UTC too"),
         (("--end", "2020-01-01T06:00:00Z"), "The end of a schedule comes after now"),
         (("--start", "2099-02-01T00:00Z", "--end", "2099-01-01T00:00Z"), "comes after its start"),
     ],
