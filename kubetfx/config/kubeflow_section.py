@@ -1,5 +1,6 @@
 """The section `kubeflow`: the pods and tasks of a pipeline on Kubeflow Pipelines."""
 
+import posixpath
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
@@ -10,8 +11,11 @@ from kubetfx.config.kubernetes_names import (
     Annotations,
     Environment,
     EnvironmentByKey,
+    Image,
     Labels,
+    MountPath,
     ResourceName,
+    SubPath,
     is_volume_name,
 )
 from kubetfx.config.section import Section
@@ -59,6 +63,8 @@ _LIGHT_GROUPS = (
 """Neighbouring components whose work takes less time than starting their pods."""
 
 
+_MOST = 2**31 - 1
+"""The largest number that Kubernetes and Argo Workflows take for retries and seconds: an int32."""
 _KUBERNETES_RESOURCE = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$"
 
 
@@ -82,15 +88,18 @@ def _amount(quantity: str) -> float:
     return float(number) * base ** " KMGTPE".index(unit[:1] or " ")
 
 
+def _mounts(task: "TaskConfig") -> Iterator[tuple[str, str]]:
+    """Yield what a task mounts, and where."""
+    if task.shared_memory:
+        yield "shared_memory", SHARED_MEMORY_PATH
+    yield from ((f"the claim {volume.claim!r}", volume.mount_path) for volume in task.volumes)
+    for kind, sources in (("Secret", task.secrets), ("ConfigMap", task.config_maps)):
+        yield from ((f"the {kind} {source.name!r}", source.mount_path) for source in sources if source.mount_path)
+
+
 def _as_text(value: Any) -> Any:
     """Return a number as text: YAML reads `cpu: 4` as one."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _absolute_path(value: str) -> str:
-    if not value.startswith("/"):
-        raise ValueError(f"an absolute path inside the container is needed. Received: {value!r}")
-    return value
 
 
 _Cpu = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]*\.?[0-9]+|[0-9]+m", "4, 0.5 or 500m")]
@@ -99,19 +108,16 @@ _Cpu = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]*\.?[0-9]+|[0-
 _Memory = Annotated[str, BeforeValidator(_as_text), _quantity(r"[0-9]+(Ki|[MGTPE]i?)?", "16Gi, 500Mi or 2G")]
 
 
-_AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
-
-
 class Retries(Section):
     """How often, and after how long, a failed task is retried."""
 
-    count: int = Field(2, ge=0)
+    count: int = Field(2, ge=0, le=_MOST)
     """Number of retries after the first try."""
-    backoff_seconds: int = Field(30, ge=0)
+    backoff_seconds: int = Field(30, ge=0, le=_MOST)
     """Seconds before the second try."""
-    backoff_factor: int = Field(2, ge=1)
+    backoff_factor: int = Field(2, ge=1, le=_MOST)
     """Factor by which the wait grows before each further try."""
-    deadline_seconds: int = Field(604_800, ge=1)
+    deadline_seconds: int = Field(604_800, ge=1, le=_MOST)
     """Seconds from the start of the first try to the end of the last one: a try that is still running then is stopped.
     The default is a week, since the one hour of Kubeflow Pipelines would stop long tasks.
     """
@@ -120,7 +126,7 @@ class Retries(Section):
 class Gpu(Section):
     """Accelerators of a task."""
 
-    count: int = Field(1, ge=1)
+    count: int = Field(1, ge=1, le=_MOST)
     """Number of accelerators for the pod."""
     resource: Annotated[str, Field(pattern=_KUBERNETES_RESOURCE)] = "nvidia.com/gpu"
     """Name of the resource that the cluster's device plugin offers."""
@@ -146,7 +152,7 @@ class Toleration(Section):
     """The taint's value, for `Equal`."""
     effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
     """The effect that is tolerated. None: all."""
-    toleration_seconds: int | None = Field(None, ge=0)
+    toleration_seconds: int | None = Field(None, ge=0, le=_MOST)
     """For NoExecute: seconds that the pod stays on a tainted node. None: forever."""
 
     @model_validator(mode="after")
@@ -155,6 +161,11 @@ class Toleration(Section):
             raise ValueError(f"the operator Exists takes no value. Received: {self.value!r}")
         if self.operator == "Equal" and self.key is None:
             raise ValueError("the operator Equal needs a key; without one use operator: Exists")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError(
+                f"toleration_seconds needs the effect NoExecute, the only one that moves pods. Received: "
+                f"{self.effect or 'no effect'}"
+            )
         return self
 
 
@@ -163,9 +174,9 @@ class VolumeClaim(Section):
 
     claim: ResourceName
     """Name of the PersistentVolumeClaim."""
-    mount_path: _AbsolutePath
+    mount_path: MountPath
     """Where it appears in the container."""
-    sub_path: str = ""
+    sub_path: SubPath = ""
     """Folder of the volume that is mounted. Empty: its root."""
 
 
@@ -176,7 +187,7 @@ class ConfigSource(Section):
     """Name of the Secret or ConfigMap."""
     env: EnvironmentByKey = {}
     """Environment variable by key of the Secret or ConfigMap, for example `{accesskey: AWS_ACCESS_KEY_ID}`."""
-    mount_path: _AbsolutePath | None = None
+    mount_path: MountPath | None = None
     """Folder in which each key appears as a file."""
     optional: bool = False
     """true: the pod also starts if the Secret or ConfigMap is missing."""
@@ -215,7 +226,7 @@ class TaskConfig(Section):
     """Environment variables."""
     retries: Retries = Retries(count=0)
     """Retries after a failure."""
-    timeout_seconds: int | None = Field(None, ge=1)
+    timeout_seconds: int | None = Field(None, ge=1, le=_MOST)
     """Seconds after which a pod of the task is stopped."""
     labels: Labels = {}
     """Labels of the pod."""
@@ -231,7 +242,7 @@ class TaskConfig(Section):
 class KubeflowConfig(Section):
     """How the pipeline runs on Kubeflow Pipelines."""
 
-    image: str = "kubetfx/pipeline:latest"
+    image: Image = "kubetfx/pipeline:latest"
     """Container image of every task."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """Pull policy of the image. None: the default of Kubernetes, which is Always for the tag `latest` and IfNotPresent
@@ -306,6 +317,30 @@ class KubeflowConfig(Section):
                         f"unique in a pod. "
                         f"Received: a {both} {name!r}, both mounted. Rename one of them, or use env."
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _one_thing_is_at_a_path(self) -> Self:
+        """Check that paths and variables of a pod are unique, as Kubernetes' validation of a pod does."""
+        for place, task in self._tasks():
+            seen: dict[str, str] = {}
+            for what, path in _mounts(task):
+                where = posixpath.normpath(path)
+                if where in seen:
+                    raise ValueError(
+                        f"{place}: one thing can be mounted at a path, and Kubernetes makes no other pod. "
+                        f"Received: {seen[where]} and {what}, both at {path}. Give one of them another mount_path"
+                    )
+                seen[where] = what
+            variables = dict.fromkeys(task.env, "env")
+            for source in (*task.secrets, *task.config_maps):
+                for name in source.env.values():
+                    if name in variables:
+                        raise ValueError(
+                            f"{place}: an environment variable has one value. Received: {name} twice, from "
+                            f"{variables[name]} and {source.name!r}. Take one of them out"
+                        )
+                    variables[name] = repr(source.name)
         return self
 
     @property

@@ -9,6 +9,12 @@ from pydantic import AfterValidator
 _RESOURCE = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
 _PART = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _KEY = rf"({_RESOURCE}/)?{_PART}"
+_IMAGE = (
+    r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]+)?/|\[[0-9A-Fa-f:]+\](:[0-9]+)?/)?"
+    r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@[A-Za-z][A-Za-z0-9+._-]*:[0-9A-Fa-f]{32,})?"
+)
+"""The grammar of github.com/distribution/reference, which container runtimes parse names of images with."""
 _VARIABLE = r"[A-Za-z_.-][A-Za-z0-9_.-]*"
 
 
@@ -34,6 +40,35 @@ def _check_variables(environment: dict[str, str]) -> dict[str, str]:
     return environment
 
 
+def _check_values_of_variables(environment: dict[str, str]) -> dict[str, str]:
+    for name, value in environment.items():
+        if "\0" in value:
+            raise ValueError(f"an environment variable holds no NUL character. Received: {name} with {value!r}")
+    return environment
+
+
+def _check_mount_path(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError(f"an absolute path inside the container is needed. Received: {path!r}")
+    if ":" in path or "\0" in path:
+        raise ValueError(f"a path at which something is mounted has no ':' and no NUL. Received: {path!r}")
+    return path
+
+
+def _check_sub_path(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise ValueError(
+            f"a folder inside of the volume is needed, without '/' in front and without '..'. Received: {path!r}"
+        )
+    return path
+
+
+def _check_image(name: str) -> str:
+    what = "a container image, with its registry if it is not Docker Hub's and a tag or a digest,"
+    _check([name], _IMAGE, what, "registry.example.org/team/kubetfx:1.0")
+    return name
+
+
 def _check_variables_by_key(variables: dict[str, str]) -> dict[str, str]:
     _check_variables(dict.fromkeys(variables.values(), ""))
     return variables
@@ -48,7 +83,10 @@ def _check(values: Iterable[str], pattern: str, what: str, example: str) -> None
 ResourceName = Annotated[str, AfterValidator(_check_resource_name)]
 Annotations = Annotated[dict[str, str], AfterValidator(_check_label_keys)]
 Labels = Annotated[dict[str, str], AfterValidator(_check_label_keys), AfterValidator(_check_label_values)]
-Environment = Annotated[dict[str, str], AfterValidator(_check_variables)]
+Environment = Annotated[dict[str, str], AfterValidator(_check_variables), AfterValidator(_check_values_of_variables)]
+MountPath = Annotated[str, AfterValidator(_check_mount_path)]
+SubPath = Annotated[str, AfterValidator(_check_sub_path)]
+Image = Annotated[str, AfterValidator(_check_image)]
 EnvironmentByKey = Annotated[dict[str, str], AfterValidator(_check_variables_by_key)]
 
 

@@ -1,5 +1,6 @@
 """The `kubeflow` section: what a task's pod is like."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,68 @@ def test_request_may_be_all_of_the_limit(load, memory, request_):
             },
             r"resources\.Pusher: .* Received: a Secret and ConfigMap 'bucket', both mounted",
         ),
+        (
+            {
+                "every_component": {"volumes": [{"claim": "a", "mount_path": "/data"}]},
+                "resources": {"Pusher": {"volumes": [{"claim": "b", "mount_path": "/data/"}]}},
+            },
+            r"resources\.Pusher: one thing .* Received: the claim 'a' and the claim 'b', both at /data/",
+        ),
+        (
+            {
+                "every_component": {
+                    "secrets": [{"name": "s", "mount_path": "/k"}],
+                    "config_maps": [{"name": "c", "mount_path": "/k"}],
+                }
+            },
+            r"every_component: one thing .* Received: the Secret 's' and the ConfigMap 'c', both at /k",
+        ),
+        (
+            {"every_component": {"shared_memory": "1Gi", "volumes": [{"claim": "a", "mount_path": "/dev/shm"}]}},
+            r"Received: shared_memory and the claim 'a', both at /dev/shm",
+        ),
+        (
+            {"every_component": {"env": {"A": "x"}, "secrets": [{"name": "s", "env": {"k": "A"}}]}},
+            r"every_component: an environment variable has one value\. Received: A twice, from env and 's'",
+        ),
+        (
+            {"every_component": {"secrets": [{"name": "s", "env": {"k": "A", "l": "A"}}]}},
+            r"Received: A twice, from 's' and 's'",
+        ),
+        *(
+            (
+                {"every_component": {"volumes": [{"claim": "a", "mount_path": "/a", "sub_path": path}]}},
+                rf"sub_path: a folder inside of the volume is needed.* Received: {path!r}",
+            )
+            for path in ("../x", "x/../../y", "/x")
+        ),
+        (
+            {"every_component": {"volumes": [{"claim": "a", "mount_path": "/a:b"}]}},
+            r"mount_path: a path at which something is mounted has no ':'.* Received: '/a:b'",
+        ),
+        *(
+            (
+                {"every_component": {"tolerations": [{"key": "a", "toleration_seconds": 5, **effect}]}},
+                rf"tolerations\.0: toleration_seconds needs the effect NoExecute.* Received: {received}",
+            )
+            for effect, received in (({"effect": "NoSchedule"}, "NoSchedule"), ({}, "no effect"))
+        ),
+        *(
+            ({"image": image}, rf"image: a container image, .* is needed, .* Received: {re.escape(repr(image))}")
+            for image in ("a b", "", "team/Image", "image:", "image:a b", "https://example.org/image")
+        ),
+        ({"every_component": {"env": {"A": "a\0b"}}}, r"env: an environment variable holds no NUL.* Received: A with"),
+        *(
+            ({"resources": {"Trainer": task}}, rf"{key}: .*2147483647.*Received: {number}")
+            for key, number, task in (
+                ("count", 10**12, {"retries": {"count": 10**12}}),
+                ("backoff_seconds", 10**20, {"retries": {"backoff_seconds": 10**20}}),
+                ("backoff_factor", 10**10, {"retries": {"backoff_factor": 10**10}}),
+                ("deadline_seconds", 2**31, {"retries": {"deadline_seconds": 2**31}}),
+                ("timeout_seconds", 10**30, {"timeout_seconds": 10**30}),
+                ("count", 10**30, {"gpu": {"count": 10**30}}),
+            )
+        ),
         ({"image_pull_policy": "Sometimes"}, r"image_pull_policy: .*'Sometimes'"),
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, dict) else "",
@@ -147,6 +210,33 @@ def test_names_that_kubernetes_takes_are_taken(load):
             "config_maps": [{"name": "bucket", "mount_path": "/c"}],
             "volumes": [{"claim": "d", "mount_path": "/a"}, {"claim": "d", "mount_path": "/b", "sub_path": "b"}],
         },
+    )
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "kubetfx/pipeline:latest",
+        "localhost:5000/kubetfx",
+        "europe-docker.pkg.dev/team-1/repo_x/kubetfx:v1.0_2-rc.1",
+        f"ghcr.io/team/kubetfx:1@sha256:{'0a' * 32}",
+        "[2001:db8::1]:5000/kubetfx",
+    ],
+)
+def test_images_that_a_container_runtime_takes_are_taken(load, image):
+    assert load(image=image).kubeflow.image == image
+
+
+def test_pod_may_mount_one_claim_at_two_paths_and_be_moved_late(load):
+    load(
+        every_component={
+            "volumes": [
+                {"claim": "a", "mount_path": "/a", "sub_path": "x/y"},
+                {"claim": "a", "mount_path": "/a/b", "sub_path": "x..y"},
+            ],
+            "tolerations": [{"operator": "Exists", "effect": "NoExecute", "toleration_seconds": 60}],
+            "retries": {"count": 2**31 - 1},
+        }
     )
 
 
