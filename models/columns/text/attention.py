@@ -8,7 +8,7 @@ from kubetfx.config.text_section import TRANSFORMER_SIZE
 from kubetfx.models.columns.column_type import Encoding
 from kubetfx.models.columns.text.convolution import UNKNOWN, InOrder
 from kubetfx.models.columns.text.encoders import TOKENS
-from kubetfx.models.columns.text.tokens import VOCABULARY
+from kubetfx.models.columns.text.tokens import vocabulary_size
 from kubetfx.models.columns.text.transformer import Transformer
 from kubetfx.models.columns.text.transformer_shape import Shape
 
@@ -29,7 +29,7 @@ class Attention(InOrder):
         columns, length = transform_output.transformed_feature_spec()[TOKENS].shape
         width = self.config.size or TRANSFORMER_SIZE
         shape = Shape(
-            vocabulary=transform_output.vocabulary_size_by_name(VOCABULARY) + UNKNOWN + _HIDING,
+            vocabulary=vocabulary_size(transform_output, self.config) + UNKNOWN + _HIDING,
             positions=length,
             layers=self.config.layers,
             heads=self.config.heads,

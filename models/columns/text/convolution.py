@@ -9,7 +9,7 @@ from kubetfx.models.columns.column_type import Encoding
 from kubetfx.models.columns.text.encoders import TOKENS, TextEncoder
 from kubetfx.models.columns.text.text_augmentation import augmented
 from kubetfx.models.columns.text.text_blocks import in_blocks, shortened
-from kubetfx.models.columns.text.tokens import VOCABULARY, numbers_of, rows_of, tokenize
+from kubetfx.models.columns.text.tokens import numbers_of, rows_of, tokenize, vocabulary_size
 
 if TYPE_CHECKING:
     import tensorflow_transform as tft
@@ -51,7 +51,7 @@ class Convolution(InOrder):
         """The largest values of the channels for each column, one beside the other."""
         columns, length = transform_output.transformed_feature_spec()[TOKENS].shape
         tokens = keras.Input((columns, length), name=TOKENS, dtype="int64")
-        size = transform_output.vocabulary_size_by_name(VOCABULARY) + UNKNOWN + 1
+        size = vocabulary_size(transform_output, self.config) + UNKNOWN + 1
         dimensions = self.config.size or SIZE
         layer = TextConvolution(size=size, dimensions=dimensions, dropout=self.config.dropout, name="text_convolution")
         flat = keras.layers.Reshape((columns * len(WIDTHS) * dimensions,), name="text_flat")(

@@ -95,7 +95,7 @@ class ModelFolder:
         return (self.folder / name).read_bytes()
 
     def text(self, name: str, *, what: str) -> str:
-        """Return the content of a file of text.
+        """Return the content of a file of text, with the ends of lines that Unix has.
 
         Args:
             name: relative to the folder.
@@ -105,7 +105,7 @@ class ModelFolder:
             ConfigError: there is no such file, or it is not UTF-8.
         """
         try:
-            return self.content(name, what=what).decode()
+            return self.content(name, what=what).decode().replace("\r\n", "\n")
         except UnicodeDecodeError as error:
             raise self.error(f"{name} is not text in UTF-8", f"{error}", "Copy the file again.") from error
 

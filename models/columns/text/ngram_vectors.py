@@ -14,11 +14,11 @@ from kubetfx.models.columns.text.encoders import TextEncoder
 from kubetfx.models.columns.text.text_augmentation import augmented
 from kubetfx.models.columns.text.tokens import (
     TOKENS_OF_WORD,
-    VOCABULARY,
     ngrams,
     numbers_of,
     rows_of,
     tokenize,
+    vocabulary_size,
 )
 from kubetfx.models.features import raw_schema, read_features
 from kubetfx.models.layers import FittedLayer
@@ -73,7 +73,7 @@ class NGramVectors(TextEncoder):
         dimensions = self.config.size or _size(transform_output)
         vectors = NGramSum(
             NGRAMS,
-            size=transform_output.vocabulary_size_by_name(VOCABULARY),
+            size=vocabulary_size(transform_output, self.config),
             dimensions=dimensions,
             by_rarity=self.by_rarity,
             dropout=self.config.dropout,

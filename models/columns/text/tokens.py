@@ -2,8 +2,10 @@
 
 import tensorflow as tf
 import tensorflow_transform as tft
+from tensorflow_transform import analyzers
 
 from kubetfx.config.text_section import TextEncoderConfig
+from kubetfx.errors import ConfigError
 from kubetfx.models.columns.text.cleaning import clean
 
 VOCABULARY = "text"
@@ -75,6 +77,27 @@ def numbers_of(tokens: tf.RaggedTensor, config: TextEncoderConfig) -> tf.RaggedT
         vocab_filename=VOCABULARY,
     )
     return tokens.with_flat_values(flat)
+
+
+def vocabulary_size(transform_output: tft.TFTransformOutput, config: TextEncoderConfig) -> int:
+    """Return how many tokens the vocabulary has.
+
+    Args:
+        transform_output: TensorFlow Transform's.
+        config: the section `features.text_encoder`.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    tokens = transform_output.vocabulary_by_name(VOCABULARY)
+    _, of_nothing = analyzers.get_empy_vocabulary_dummy_value(tf.string)
+    if tokens == [of_nothing]:
+        raise ConfigError(
+            "features.text_encoder.min_count: no token of the training texts occurs so often, so that a text says "
+            f"nothing. Received: min_count: {config.min_count}. Set a lower one, or leave the columns of text out: "
+            "data.drop."
+        )
+    return len(tokens)
 
 
 def rows_of(values: tf.RaggedTensor, *, columns: int, length: int) -> tf.Tensor:

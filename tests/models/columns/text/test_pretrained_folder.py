@@ -58,6 +58,17 @@ def test_a_folder_in_a_bucket_is_read(kind: str, bucket: ObjectPath) -> None:
     assert all(np.array_equal(weights[name], values) for name, values in found.weights().items())
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("keras_hub_bert", "vocabulary.txt"), ("keras_hub_roberta", "merges.txt")],
+    ids=["vocabulary", "merges"],
+)
+def test_files_with_the_line_ends_of_windows_are_read(kind: str, name: str, tmp_path: Path) -> None:
+    file = _copy(kind, tmp_path) / "assets/tokenizer" / name
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert PretrainedFolder(str(tmp_path / kind)).tokenizer == PretrainedFolder(str(REFERENCES / kind)).tokenizer
+
+
 def test_files_of_older_libraries_are_read(tmp_path: Path) -> None:
     folder = _copy("bert", tmp_path)
     document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.text_section import TextCleaningConfig, TextEncoderConfig
 from kubetfx.config.training_section import TrainingConfig
+from kubetfx.errors import ConfigError
 from kubetfx.models.columns.column_profile import LENGTH_STEP, ColumnProfile
 from kubetfx.models.columns.column_type import Column
 from kubetfx.models.columns.text import cleaning
@@ -313,6 +314,14 @@ def test_invalid_utf8_in_a_request_is_answered(texts, tmp_path):
     for exported in export(texts, tmp_path / "model", ROWS):
         inputs = {"review": np.array([b"great \xff\xfe fun"], object), "stars": np.array([0.5], np.float32)}
         assert np.isfinite(exported.run("serving_default", **inputs)["probabilities"]).all()
+
+
+@pytest.mark.parametrize("kind", ["bag", "fasttext", "cnn", "transformer"])
+def test_a_vocabulary_without_tokens_is_refused(preprocess, kind):
+    rows = preprocess(ROWS, label="liked", text_encoder={"kind": kind, "min_count": 1_000})
+
+    with pytest.raises(ConfigError, match=r"no token of the training texts occurs so often.*Received: min_count: 1000"):
+        build_model(rows.output, model=ModelConfig(members=1), features=rows.config, num_outputs=2)
 
 
 def test_tfidf_is_that_of_scikit_learns_formula(preprocess):
