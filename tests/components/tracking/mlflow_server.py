@@ -73,4 +73,4 @@ def mlflow_server(folder: Path, variable: str = PYTHON) -> Iterator[MlflowServer
         yield MlflowServer(url, folder)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(120)
