@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from kubetfx.models.features import LABEL, WEIGHT
+from kubetfx.models.prefetching import fetched_ahead
 from kubetfx.models.team import Team, numbers
 from kubetfx.models.training_rows import TrainingRows
 
@@ -146,28 +147,16 @@ class WorkerBatches:
         self.make = make
         self.sample = sample
 
-    def map(self, function: Callable[..., Any], **options: Any) -> "WorkerBatches":
+    def apply(self, transformation: Callable[[tf.data.Dataset], tf.data.Dataset]) -> "WorkerBatches":
         """See tf.data.Dataset.
 
         Args:
-            function: of a batch.
-            options: The options of tf.data.
+            transformation: makes a dataset of another one, out of core operations.
 
         Returns:
-            What the function makes of the batches.
+            The batches after it.
         """
-        return WorkerBatches(lambda: self.make().map(function, **options), self.sample.map(function))
-
-    def prefetch(self, size: int) -> "WorkerBatches":
-        """See tf.data.Dataset.
-
-        Args:
-            size: The size of the buffer.
-
-        Returns:
-            The same batches.
-        """
-        return WorkerBatches(lambda: self.make().prefetch(size), self.sample)
+        return WorkerBatches(lambda: transformation(self.make()), transformation(self.sample))
 
 
 class WorkerRows(TrainingRows):
@@ -227,7 +216,8 @@ def _read(kinds: list[_Kind], batch_size: int) -> tf.data.Dataset:
     records = names.shuffle(FILES).interleave(
         lambda name: tf.data.FixedLengthRecordDataset(name, record_bytes), cycle_length=FILES, block_length=64
     )
-    return records.shuffle(BUFFER_ROWS).repeat().batch(batch_size).map(lambda batch: _decoded(batch, kinds)).prefetch(2)
+    batches = records.shuffle(BUFFER_ROWS).repeat().batch(batch_size)
+    return fetched_ahead(batches.map(lambda batch: _decoded(batch, kinds)), 2)
 
 
 def _decoded(records: tf.Tensor, kinds: list[_Kind]) -> tuple[Any, ...]:

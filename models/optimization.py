@@ -235,4 +235,4 @@ def weighted_by_class(batches: tf.data.Dataset, weights: dict[int, float]) -> tf
     def weighted(features: Any, label: Any, weight: Any = 1.0) -> tuple[Any, Any, Any]:
         return features, label, weight * tf.gather(table, tf.reshape(tf.cast(label, tf.int64), [-1]))
 
-    return fetched_ahead(batches.map(weighted, num_parallel_calls=tf.data.AUTOTUNE))
+    return batches.apply(lambda dataset: fetched_ahead(dataset.map(weighted, num_parallel_calls=tf.data.AUTOTUNE)))

@@ -140,9 +140,10 @@ def test_a_killed_worker_is_started_again_and_nothing_is_lost(fn_args, tmp_path,
 
 @pytest.mark.long
 def test_parameter_servers_reach_the_score_and_say_how_stale_commits_were(fn_args):
-    _, alone = trained(fn_args("alone", epochs=20))
+    options: dict[str, Any] = {"epochs": 20, "class_weights": "balanced"}
+    _, alone = trained(fn_args("alone", **options))
     distribution = {"strategy": "parameter_server", "workers": 2, "parameter_servers": 1}
-    _, found = trained(fn_args("servers", epochs=20, distribution=distribution))
+    _, found = trained(fn_args("servers", distribution=distribution, **options))
     assert found["team"]["workers"] == 2
     assert found["team"]["most_staleness"] >= found["team"]["mean_staleness"] >= 0
     assert all(0 <= share <= 1 for share in found["history"]["accuracy"])

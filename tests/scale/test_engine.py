@@ -171,7 +171,7 @@ def test_engine_predicts_what_this_machine_predicts(
     ids=["two workers", "parameter server"],
 )
 def test_several_processes_learn_what_one_learns(penguins: Case, distribution: dict[str, Any], tmp_path: Path) -> None:
-    short = ("--set", "training.epochs=30", "--set", "evaluation.thresholds={accuracy: {at_least: 0.8}}")
+    short = ("--set", "training.epochs=100", "--set", "evaluation.thresholds={accuracy: {at_least: 0.8}}")
     alone = run(penguins.config, tmp_path / "alone", *short)
     together = run(
         penguins.config, tmp_path / "together", *short, "--set", f"training.distribution={json.dumps(distribution)}"
