@@ -286,6 +286,9 @@ def in_best_order(works: Sequence[Work], processes: int) -> list[Work]:
     Args:
         works: of folds, by step.
         processes: The number of processes.
+
+    Returns:
+        The same steps.
     """
     numbers = {work.name: int(work.name.rpartition(".")[2]) for work in works}
     remainder = len({*numbers.values()}) % processes
