@@ -150,6 +150,46 @@ def _platform_executor(package: Package) -> Iterator[Fault]:
                 yield place, f"there is no executor {label!r}, so none of this reaches a pod"
 
 
+_INT64 = 2**63
+
+
+@rule("deadline-value", "error", "Give a whole number of seconds from 1 on.")
+def _deadline_value(package: Package) -> Iterator[Fault]:
+    """Look for deadlines that are not an int64 in protobuf's JSON, which the driver parses the entry from
+    (KubernetesExecutorConfig in kubernetes_executor_config.proto).
+    """
+    for place, seconds in _deadlines(package):
+        if _as_int64(seconds) is None:
+            yield place, f"{seconds!r} is not a whole number of 64 bits: the task's driver fails"
+
+
+@rule("deadline", "warning", "Give a number of seconds from 1 on, or leave it out.")
+def _deadline(package: Package) -> Iterator[Fault]:
+    """Look for deadlines that the driver drops: it takes those above zero (backend/src/v2/driver/k8s.go)."""
+    for place, seconds in _deadlines(package):
+        number = _as_int64(seconds)
+        if number is not None and number <= 0:
+            yield place, f"a deadline of {number} seconds is dropped: the task has none"
+
+
+_QUANTITY = re.compile(r"\+?(\d+\.?\d*|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?")
+"""A quantity of Kubernetes, which the driver parses (resource.ParseQuantity); none below zero makes a pod."""
+_RESOURCES = ("resourceCpuLimit", "resourceMemoryLimit", "resourceCpuRequest", "resourceMemoryRequest")
+_FORMER_RESOURCES = ("cpuLimit", "memoryLimit", "cpuRequest", "memoryRequest")
+"""Numbers of cores and of 10^9 bytes, as earlier SDKs wrote them."""
+
+
+@rule("resource", "error", "Write a Kubernetes quantity from zero on: 500m, 2 or 16Gi.")
+def _resource(package: Package) -> Iterator[Fault]:
+    for label, container in _containers(package):
+        resources = mapping(container, "resources")
+        for key in (*_RESOURCES, *_FORMER_RESOURCES):
+            text = str(resources.get(key, ""))
+            if text and "{{$" not in text and not _QUANTITY.fullmatch(text):
+                place = (*package.executor_place(label), "container", "resources", key)
+                yield place, f"{text!r} is not a quantity that a pod can have: the task's driver or its pod fails"
+
+
 @rule("platform", "warning", "Write it under platforms.kubernetes.")
 def _platform_name(package: Package) -> Iterator[Fault]:
     for platform in package.platforms:
@@ -161,6 +201,24 @@ def _containers(package: Package) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for label, executor in package.executors.items():
         if isinstance(executor.get("container"), Mapping):
             yield label, executor["container"]
+
+
+def _deadlines(package: Package) -> Iterator[tuple[Place, Any]]:
+    executors = mappings(mapping(mapping(package.platforms, "kubernetes"), "deploymentSpec"), "executors")
+    for label, entry in executors.items():
+        if entry.get("activeDeadlineSeconds") is not None:
+            place = (*package.platforms_place, "kubernetes", "deploymentSpec", "executors", label)
+            yield (*place, "activeDeadlineSeconds"), entry["activeDeadlineSeconds"]
+
+
+def _as_int64(value: Any) -> int | None:
+    """Return a whole number or its text as a number, None for another value."""
+    if isinstance(value, str) and re.fullmatch(r"-?\d{1,19}", value):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return int(value) if is_whole and -_INT64 <= value < _INT64 else None
 
 
 def _accelerators(package: Package) -> Iterator[tuple[Place, str, str]]:

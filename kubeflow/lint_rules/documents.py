@@ -1,11 +1,14 @@
 """Rules about a package as a whole: its schema, its name, and what a run can give it."""
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import yaml
+
 from kubetfx.kubeflow.lint_rules.rule import Fault, rule
-from kubetfx.kubeflow.package_document import ROOT, Package, mapping, mappings
+from kubetfx.kubeflow.package_document import ROOT, Package, Place, mapping, mappings
 
 _SCHEMA_VERSION = "2.1.0"
 
@@ -108,6 +111,40 @@ def _parameter_type(package: Package) -> Iterator[Fault]:
             yield place, f"parameter {name} is a final status, which the pipeline as a whole cannot have"
 
 
+@rule("parameter-default", "warning", "Give a value of the type that is declared, or declare another.")
+def _default(package: Package) -> Iterator[Fault]:
+    """Look for defaults of another type: the API server checks what a run gives alone (validatePipelineJobInputs)."""
+    for component, spec in package.components.items():
+        for name, parameter in mappings(mapping(spec, "inputDefinitions"), "parameters").items():
+            value, kind = parameter.get("defaultValue"), str(parameter.get("parameterType"))
+            if value is not None and not _is_of(value, kind):
+                place = (*package.component_place(component), "inputDefinitions", "parameters", name, "defaultValue")
+                yield place, f"{value!r} is not a {kind}, and nothing checks it: tasks get it as it is, or fail"
+
+
+@rule("constant-type", "warning", "Give a value of the type that the component declares.")
+def _constant(package: Package) -> Iterator[Fault]:
+    """Look for constants of another type, which the driver hands on (resolveInputs in backend/src/v2/driver)."""
+    for task in package.tasks():
+        declared = mappings(mapping(package.component_of(task), "inputDefinitions"), "parameters")
+        for name, source in mappings(mapping(task.spec, "inputs"), "parameters").items():
+            value, kind = (
+                mapping(source, "runtimeValue").get("constant"),
+                str(mapping(declared, name).get("parameterType")),
+            )
+            if value is not None and "{{$" not in str(value) and not _is_of(value, kind):
+                place = (*task.place, "inputs", "parameters", name, "runtimeValue", "constant")
+                yield place, f"{value!r} is not a {kind}, and nothing checks it: the task gets it as it is, or fails"
+
+
+@rule("repeated-key", "error", "Take one of the two out.")
+def _repeated_key(package: Package) -> Iterator[Fault]:
+    """Look for keys that a mapping has twice, which yaml.v3 of the API server refuses; this reader takes the last."""
+    seen: set[int] = set()
+    for document in package.nodes:
+        yield from _repeated(document, (), seen)
+
+
 @rule("root-artifact", "error", "Take its URI as a parameter, and let dsl.importer import it.")
 def _root_artifact(package: Package) -> Iterator[Fault]:
     taken = {
@@ -120,6 +157,42 @@ def _root_artifact(package: Package) -> Iterator[Fault]:
         if name in taken and not artifact.get("isOptional"):  # which KFP 2.16 fails at too, and later ones do not
             place = (*package.component_place(ROOT), "inputDefinitions", "artifacts", name)
             yield place, f"no run can be given the artifact {name}: the driver of the task that takes it fails"
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    """Return whether a value has a type of parameters; True for a type that is not known here."""
+    types: dict[str, type | tuple[type, ...]] = {
+        "STRING": str,
+        "NUMBER_INTEGER": (int, float),
+        "NUMBER_DOUBLE": (int, float),
+        "BOOLEAN": bool,
+        "LIST": list,
+        "STRUCT": dict,
+    }
+    if kind not in types:
+        return True
+    if not isinstance(value, types[kind]) or isinstance(value, bool) != (kind == "BOOLEAN"):
+        return False
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    return kind != "NUMBER_INTEGER" or int(value) == value
+
+
+def _repeated(node: yaml.Node, place: Place, seen: set[int]) -> Iterator[Fault]:
+    if id(node) in seen:  # an alias
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for index, inner in enumerate(node.value):
+            yield from _repeated(inner, (*place, index), seen)
+    elif isinstance(node, yaml.MappingNode):
+        keys: set[str] = set()
+        for key, inner in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in keys and key.value != "<<":
+                    yield (*place, key.value), f"the key {key.value!r} is there twice: the API server refuses the file"
+                keys.add(key.value)
+                yield from _repeated(inner, (*place, key.value), seen)
 
 
 def _parse_fault(document: Any, message: Any, *, ignore_unknown: bool = False) -> str | None:

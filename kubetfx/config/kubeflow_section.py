@@ -268,6 +268,8 @@ class KubeflowConfig(Section):
 
     @model_validator(mode="after")
     def _component_is_in_one_group(self) -> Self:
+        if not all(self.fused_groups):
+            raise ValueError("fuse: a group needs the names of components. Received: an empty one, []")
         names = [name for group in self.fused_groups for name in group]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"fuse: a component can be in one group only. Received: {', '.join(twice)} twice")

@@ -103,6 +103,10 @@ def _hand_out(section: str, output: Document) -> Callable[[Document], None]:
     return hand_out
 
 
+def _setting(part: Callable[[Document], Document], **values: Any) -> Callable[[Document], None]:
+    return lambda document: part(document).update(values)
+
+
 BREAKS: list[Any] = [
     ("schema-version", lambda d: d.update(schemaVersion="2.0.0"), "schemaVersion"),
     ("malformed", lambda d: d.update(pipelineVersion="3"), ""),
@@ -115,6 +119,35 @@ BREAKS: list[Any] = [
         "required-parameter",
         lambda d: d["root"]["inputDefinitions"]["parameters"].update(side={"parameterType": "STRING"}),
         "root.inputDefinitions.parameters.side",
+    ),
+    *(
+        (
+            "parameter-default",
+            _setting(lambda d: d["root"]["inputDefinitions"]["parameters"]["rows"], defaultValue=wrong),
+            "root.inputDefinitions.parameters.rows.defaultValue",
+        )
+        for wrong in ("three", 1.5, float("nan"), True, [1])
+    ),
+    *(
+        (
+            "constant-type",
+            _setting(lambda d: _inputs(d, "count"), rows={"runtimeValue": {"constant": wrong}}),
+            "root.dag.tasks.count.inputs.parameters.rows.runtimeValue.constant",
+        )
+        for wrong in ("three", 1.5)
+    ),
+    *(
+        (
+            "resource",
+            _setting(_container, resources={key: wrong}),
+            f"deploymentSpec.executors.exec-train.container.resources.{key}",
+        )
+        for key, wrong in (
+            ("resourceCpuLimit", "lots"),
+            ("resourceMemoryLimit", "1XB"),
+            ("resourceCpuRequest", "-1"),
+            ("memoryLimit", -1),
+        )
     ),
     ("root-artifact", _take_an_artifact_from_the_run, "root.inputDefinitions.artifacts.table"),
     (
@@ -307,6 +340,52 @@ def test_platform_settings_that_reach_nothing_are_found(two_steps, write, rule, 
     assert path.read_text().splitlines()[finding.line - 1].startswith("  ")
 
 
+@pytest.mark.parametrize(
+    ("seconds", "rule", "severity"),
+    [
+        (0, "deadline", "warning"),
+        ("-1", "deadline", "warning"),
+        ("soon", "deadline-value", "error"),
+        (1.5, "deadline-value", "error"),
+        (10**30, "deadline-value", "error"),
+        ("60", None, None),
+        (60, None, None),
+    ],
+)
+def test_deadline_is_a_number_of_seconds(two_steps, write, seconds, rule, severity):
+    executors = {"exec-train": {"activeDeadlineSeconds": seconds}}
+    path = write(two_steps, {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}})
+
+    found = [(finding.rule, finding.severity) for finding in linter.lint(path)]
+
+    assert found == ([(rule, severity)] if rule else [])
+
+
+def test_key_that_is_there_twice_is_found_in_either_document(two_steps, write):
+    path = write(two_steps, {"platforms": {"kubernetes": {"deploymentSpec": {"executors": {}}}}})
+    text = path.read_text()
+    path.write_text(text.replace("schemaVersion: 2.1.0", "schemaVersion: 2.1.0\nschemaVersion: 2.1.0"))
+    (found,) = linter.lint(path)
+    assert (found.rule, found.severity, found.place) == ("repeated-key", "error", "schemaVersion")
+
+    path.write_text(text.replace("  kubernetes:", "  kubernetes: {}\n  kubernetes:"))
+    assert [(found.rule, found.place) for found in linter.lint(path)] == [("repeated-key", "platforms.kubernetes")]
+
+
+def test_resources_and_defaults_that_are_right_have_no_fault(two_steps, write):
+    document = copy.deepcopy(two_steps)
+    resources = {
+        "resourceCpuLimit": "500m",
+        "resourceMemoryLimit": "1.5Gi",
+        "cpuLimit": 0.5,
+        "resourceCpuRequest": "1e-3",
+    }
+    _container(document).update(resources=resources)
+    document["root"]["inputDefinitions"]["parameters"]["rows"]["defaultValue"] = 3.0
+
+    assert linter.lint(write(document)) == []
+
+
 def test_loop_whose_task_takes_the_item_has_no_fault(two_steps, write):
     document = copy.deepcopy(two_steps)
     _loop(document, "[1, 2]")
@@ -318,6 +397,15 @@ def test_loop_whose_task_takes_the_item_has_no_fault(two_steps, write):
 
 def test_every_rule_is_tested_by_a_fault():
     broken = {rule for rule, _, _ in BREAKS}
-    elsewhere = {"job-spec", "runtime-config", "platform", "platform-executor", "accelerator"}
+    elsewhere = {
+        "repeated-key",
+        "job-spec",
+        "runtime-config",
+        "platform",
+        "platform-executor",
+        "accelerator",
+        "deadline-value",
+        "deadline",
+    }
 
     assert {rule.id for rule in linter.RULES} == broken | elsewhere

@@ -47,6 +47,7 @@ def test_request_may_be_all_of_the_limit(load, memory, request_):
             r"kubeflow\.resources: unknown component 'Trainr'\. Did you mean 'Trainer'\? Known: TableExampleGen",
         ),
         ({"fuse": [["SchemaGen", "Pushr"]]}, r"kubeflow\.fuse: unknown component 'Pushr'\. Did you mean 'Pusher'"),
+        ({"fuse": [[]]}, r"fuse: a group needs the names of components\. Received: an empty one"),
         ({"fuse": [["SchemaGen"], ["SchemaGen", "Pusher"]]}, r"in one group only\. Received: SchemaGen twice"),
         ({"resources": {"Trainer": {"memory": "16 GB"}}}, r"memory: a Kubernetes quantity .*16Gi.* Received: '16 GB'"),
         ({"resources": {"Trainer": {"memory": "500K"}}}, r"memory: a Kubernetes quantity .* Received: '500K'"),
