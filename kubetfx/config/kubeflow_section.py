@@ -323,7 +323,7 @@ class KubeflowConfig(Section):
 
     @model_validator(mode="after")
     def _one_thing_is_at_a_path(self) -> Self:
-        """Check that paths and variables of a pod are unique, as Kubernetes' validation of a pod does."""
+        """Check paths and variables: Kubernetes refuses two mounts at a path, and takes the last of two values."""
         for place, task in self._tasks():
             seen: dict[str, str] = {}
             for what, path in _mounts(task):
