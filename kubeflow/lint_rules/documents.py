@@ -173,9 +173,9 @@ def _is_of(value: Any, kind: str) -> bool:
         return True
     if not isinstance(value, types[kind]) or isinstance(value, bool) != (kind == "BOOLEAN"):
         return False
-    if isinstance(value, float) and not math.isfinite(value):
-        return False
-    return kind != "NUMBER_INTEGER" or int(value) == value
+    if not isinstance(value, float):
+        return True
+    return math.isfinite(value) and (kind != "NUMBER_INTEGER" or value.is_integer())
 
 
 def _repeated(node: yaml.Node, place: Place, seen: set[int]) -> Iterator[Fault]:
