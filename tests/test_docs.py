@@ -175,7 +175,14 @@ def test_page_shows_what_its_commands_print(document, tmp_path):
         shell.end()
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/how-to/python.md", "docs/how-to/debug.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        pytest.param("docs/how-to/python.md", marks=pytest.mark.long),
+        pytest.param("docs/how-to/debug.md", marks=pytest.mark.long),
+    ],
+)
 def test_python_of_a_page_runs_on_the_penguins(name, tmp_path):
     shutil.copytree(ROOT / "examples/penguins", tmp_path, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
     shutil.copy(tmp_path / "rows.csv", tmp_path / "new_houses.csv")

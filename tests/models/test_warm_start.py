@@ -335,6 +335,7 @@ def served_remarks(analysed, tmp_path_factory) -> Path:
     return export(fitted(preprocessed, remarks(), folder / "run", **LEARNS), preprocessed, folder / "model")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("table", [{"it's": "it has"}, {}], ids=["edited", "none"])
 def test_table_of_contractions_is_no_vocabulary(served_remarks, analysed, tmp_path, table):
     preprocessed = analysed(remarks(), cleaning={"contractions": table})
@@ -344,6 +345,7 @@ def test_table_of_contractions_is_no_vocabulary(served_remarks, analysed, tmp_pa
     assert warm.history["warm_start"]["anew"] == {}
 
 
+@pytest.mark.long
 def test_table_of_contractions_in_what_was_written_down_of_a_model_does_not_count(served_remarks, analysed, tmp_path):
     base = shutil.copytree(served_remarks, tmp_path / "model")
     written = json.loads((base / WEIGHTS).read_text())
@@ -355,6 +357,7 @@ def test_table_of_contractions_in_what_was_written_down_of_a_model_does_not_coun
     assert warm.history["warm_start"]["anew"] == {}
 
 
+@pytest.mark.long
 def test_vectors_of_words_stay_where_a_class_is_added(analysed, tmp_path):
     before, now = (analysed(remarks(classes=number)) for number in (5, 6))
     base = export(fitted(before, remarks(classes=5), tmp_path / "a", **LEARNS), before, tmp_path / "model")
@@ -364,6 +367,7 @@ def test_vectors_of_words_stay_where_a_class_is_added(analysed, tmp_path):
     assert {*warm.history["warm_start"]["anew"].values()} == {"the classes have changed"}
 
 
+@pytest.mark.long
 def test_another_column_of_text_is_another_column(served_remarks, analysed, tmp_path):
     rows = remarks(name="other")
 

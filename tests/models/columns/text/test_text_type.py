@@ -360,6 +360,7 @@ def test_gradients_of_vectors_are_added_up_once(preprocess):
     np.testing.assert_allclose(gradient[:, 0], expected, atol=1e-6)
 
 
+@pytest.mark.long
 def test_vectors_have_no_fewer_dimensions_than_there_are_classes_in_few_steps(preprocess):
     def dimensions(labels: list[float | str], **keywords) -> int:
         rows = [{"review": row["review"], "liked": labels[i % len(labels)]} for i, row in enumerate(ROWS)]
@@ -421,7 +422,7 @@ def test_bag_is_for_few_messages_and_fasttext_for_many():
 
 
 def test_class_weights_count_a_rare_class_of_texts_as_much_as_the_other(preprocess):
-    rows = [{"review": message(2 * i), "liked": "yes" if i % 10 == 0 else "no"} for i in range(200)]  # by no word
+    rows = [{"review": message(i // 10), "liked": "yes" if i % 10 == 0 else "no"} for i in range(200)]  # of each, one
     texts = preprocess(rows, label="liked", text=["review"], text_encoder={"kind": "bag"})
     features = texts.transform(rows)
     labels = features.pop("label").reshape(-1)

@@ -61,6 +61,7 @@ def test_a_raw_sentence_is_answered_in_the_session_of_the_servers_loader(name, p
         assert np.isfinite(exported.run("serving_default", **spoilt)["probabilities"]).all()
 
 
+@pytest.mark.long
 def test_an_encoder_as_it_is_gives_the_vectors_of_its_library(prepared):
     text = "The service was friendly, and the food unbelievably good!"
     rows = prepared("pretrained")
