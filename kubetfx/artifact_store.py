@@ -198,7 +198,7 @@ class ArtifactStore:
         """
         if (found := self._artifact_at(text)) is not None:
             begin(found)
-            _remove_here(found)
+            remove_here(found)
             place = self._in_bucket(found)
             if place.is_dir():
                 place.remove_tree()
@@ -234,7 +234,7 @@ class ArtifactStore:
             text: path of the artifact, or of a file of it. Nothing is done for other paths.
         """
         if (found := self._artifact_at(text)) is not None:
-            _remove_here(found)
+            remove_here(found)
             end(found)
 
     def of_execution(self, execution_id: int) -> list[Path]:
@@ -273,7 +273,7 @@ class ArtifactStore:
         """
         if self.bucket is not None:
             self._in_bucket(path).remove_tree()
-        _remove_here(path)
+        remove_here(path)
         end(path)
 
     def _listed(self) -> dict[Path, list[ObjectInfo]]:
@@ -376,8 +376,13 @@ def _at_once(copy: Callable[[Any], None], items: Iterable[Any]) -> None:
             future.result()
 
 
-def _remove_here(path: Path) -> None:
-    """Rename a folder before removing it, so that no half-removed folder remains."""
+def remove_here(path: Path) -> None:
+    """Remove a folder or file of this machine, if it is there. A folder is renamed before, so that none remains of
+    which half is removed.
+
+    Args:
+        path: of the folder or file.
+    """
     with contextlib.suppress(FileNotFoundError):
         if path.is_dir() and not path.is_symlink():
             aside = path.with_name(f".{path.name}.pruned")

