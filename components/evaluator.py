@@ -40,6 +40,7 @@ from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.slices import OVERALL, slice_name
 from kubetfx.components.evaluation.tfma_files import BASELINE, CANDIDATE
 from kubetfx.components.evaluation.thresholds import checks, effective_thresholds, references, slice_checks
+from kubetfx.components.push.push_directory import model_digest
 from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.evaluation_section import EvaluationConfig
 from kubetfx.errors import DataError
@@ -68,7 +69,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             beam_mode.num_threads(self._beam_pipeline_args) is not None
         ):  # an engine's workers need not see the workspace
             rows = Path(artifact_utils.get_single_uri(input_dict["examples"]))
-            kept = KeptAnswers.beside(str(folder), examples=rows, saved_models=saved_models)
+            kept = KeptAnswers.beside(str(folder), examples=rows, saved_models=saved_models, digest=model_digest)
         request = request_of(
             saved_models,
             evaluation,

@@ -1,7 +1,6 @@
 """Answers about the rows of spans, kept in the workspace: the served model was the candidate of an earlier run."""
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,6 @@ Array = np.ndarray[Any, Any]
 Answers = tuple[Array, Array]
 """Labels and predictions of the rows of a row group."""
 
-_SERVED = ("saved_model.pb", "variables/*", "assets/*")
-"""Files of a model that its answers depend on."""
-
 
 @dataclass(frozen=True)
 class KeptAnswers:
@@ -30,18 +26,21 @@ class KeptAnswers:
     """Digest of each model by its name in the evaluation."""
 
     @classmethod
-    def beside(cls, output: str, *, examples: Path, saved_models: Mapping[str, Path]) -> "KeptAnswers | None":
+    def beside(
+        cls, output: str, *, examples: Path, saved_models: Mapping[str, Path], digest: Callable[[Path], str]
+    ) -> "KeptAnswers | None":
         """Return the answers that a workspace keeps; None if there are no spans, or no workspace.
 
         Args:
             output: URI of the artifact that the evaluation makes.
             examples: folder of the examples.
             saved_models: folders of the models by name.
+            digest: returns the digest of a model, which is the same before and after its push.
         """
         shards, store = KnownShards(examples), SpanStore.beside(output)
         if not shards or store is None:
             return None
-        return cls(shards, store, {name: _digest(path) for name, path in saved_models.items()})
+        return cls(shards, store, {name: digest(path) for name, path in saved_models.items()})
 
     def of(self, group: RowGroup) -> dict[str, Answers]:
         """Return the answers that are known, by the name of the model.
@@ -64,11 +63,3 @@ class KeptAnswers:
     def _place(self, group: RowGroup) -> Path:
         span, shard = self.shards.of(group)
         return self.store.place(span, "answers", shard, group.number)
-
-
-def _digest(saved_model: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in _SERVED for path in saved_model.glob(pattern)):
-        digest.update(path.relative_to(saved_model).as_posix().encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
