@@ -1,7 +1,6 @@
 """The task that sends a run on Kubeflow: what it sends, and what is left where nobody answers."""
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,12 @@ from kubetfx.config.tracking_section import TrackingConfig
 from kubetfx.errors import ConfigError
 from kubetfx.kubeflow import compilation
 from kubetfx.pipeline.tracker_node import written
+from tests.ports import free_ports
 
 
 @pytest.fixture
 def config(tmp_path) -> PipelineConfig:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
+    (port,) = free_ports(1)
     tracking = {"mlflow": f"http://127.0.0.1:{port}", "register": True}
     return PipelineConfig(name="shells", data={"path": str(tmp_path), "label": "kind"}, tracking=tracking)
 

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from tests.e2e.project import (
     report_of,
     watching,
 )
+from tests.ports import free_ports
 
 COLUMNS = ["island", "bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "sex", "year"]
 
@@ -145,10 +145,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(first_run: Finished, penguins: Project) -> Iterator[Server]:
-    with socket.socket() as rest, socket.socket() as grpc:
-        rest.bind(("127.0.0.1", 0))
-        grpc.bind(("127.0.0.1", 0))
-        ports = rest.getsockname()[1], grpc.getsockname()[1]
+    ports = free_ports(2)
     flags = ("--rest-port", str(ports[0]), "--grpc-port", str(ports[1]), "--file-system-poll-wait-seconds", "0.2")
     process = subprocess.Popen(
         command("serve", penguins.config, *flags), stderr=subprocess.PIPE, text=True, env=environment()

@@ -23,6 +23,7 @@ from kubetfx.pipeline.retrain_watch import watch_once
 from kubetfx.progress import Event
 from tests.e2e.project import command, environment
 from tests.e2e.project import kubetfx as run_command
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.long
 
@@ -142,12 +143,8 @@ def shop(tmp_path: Path, free_port: int) -> Shop:
 
 @pytest.fixture
 def free_port() -> int:
-    import socket
-
-    with socket.socket() as rest:
-        rest.bind(("127.0.0.1", 0))
-        port: int = rest.getsockname()[1]
-        return port
+    (port,) = free_ports(1)
+    return port
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.ports import free_ports
+
 START_SECONDS = 120
 
 
@@ -42,8 +44,7 @@ class RayCluster:
 def ray_cluster() -> Iterator[RayCluster]:
     """A head and a node with two cores each."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # the paths of its sockets may not be long
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    (port,) = free_ports(1)
     cluster = RayCluster(folder, port)
     try:
         head = ("--head", f"--port={port}", f"--temp-dir={folder}")

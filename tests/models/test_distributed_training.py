@@ -16,10 +16,11 @@ from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import ConfigError, TrainingError
-from kubetfx.models import training, training_launch
+from kubetfx.models import training
 from kubetfx.models.asked_model import AskedModel
 from kubetfx.models.training_launch import JOB, TrainingJob
 from tests.models.conftest import Preprocessed, to_block, write_split
+from tests.ports import free_ports
 
 NUM_ROWS = 331
 """The last batch of an epoch has an odd number of rows."""
@@ -171,7 +172,7 @@ def test_a_worker_that_never_comes_ends_the_training_in_words(fn_args, tmp_path)
     distribution = {"strategy": "multi_worker", "workers": 2, "timeout": 5}
     job = tmp_path / "job.json"
     TrainingJob.of(fn_args("waiting", distribution=distribution)).write(job)
-    here, nobody = (f"127.0.0.1:{port}" for port in training_launch._free_ports(2))
+    here, nobody = (f"127.0.0.1:{port}" for port in free_ports(2))
     config = {"cluster": {"worker": [here, nobody]}, "task": {"type": "worker", "index": 0}}
     environment = {**os.environ, JOB: str(job), "TF_CONFIG": json.dumps(config)}
     command = [sys.executable, "-m", "kubetfx.models.training_process"]

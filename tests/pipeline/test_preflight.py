@@ -12,6 +12,7 @@ from kubetfx.config.loading import load_config
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.errors import ConfigError, DataError, UsageError
 from kubetfx.pipeline import preflight
+from tests.ports import free_ports
 from tests.s3_store import READER_KEY, READER_SECRET
 
 HEADER = "mass,year,island,species"
@@ -293,9 +294,7 @@ def test_bucket_that_does_not_exist_is_told_before_the_work(make_config, bucket,
 @pytest.mark.parametrize("endpoint", [{"rest": "http://127.0.0.1:{port}"}, {"grpc": "127.0.0.1:{port}"}])
 def test_server_of_the_push_that_is_not_there_is_told_before_the_work(make_config, endpoint, tmp_path):
     (tmp_path / "served" / "1").mkdir(parents=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     ((key, address),) = endpoint.items()
     address = address.format(port=port)
 

@@ -19,6 +19,7 @@ import pytest
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from kubetfx.engine.jobs import listens
+from tests.ports import free_ports
 
 BEAM = importlib.metadata.version("apache-beam")
 CACHE = Path.home() / ".cache" / "kubetfx" / f"beam-{BEAM}"
@@ -41,11 +42,6 @@ def program(name: str) -> Path:
         module = f"github.com/apache/beam/sdks/v2/{SOURCES[name]}@v{BEAM}"
         subprocess.run(["nice", "go", "install", module], env={**os.environ, "GOBIN": str(CACHE)}, check=True)
     return path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def wait_until_listening(port: int) -> None:
@@ -114,13 +110,13 @@ def worker_environment(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def prism(folder: Path) -> Iterator[Process]:
-    port = free_port()
+    (port,) = free_ports(1)
     command: list[str | Path] = [
         program("prism"),
         "--job_port",
         str(port),
         "--web_port",
-        str(free_port()),
+        *map(str, free_ports(1)),
         "--log_kind",
         "text",
     ]
@@ -151,7 +147,7 @@ def pool(
         more: variables of its environment.
     """
     folder.mkdir()
-    port = free_port()
+    (port,) = free_ports(1)
     command: list[str | Path] = [environment / "bin" / "python", "-m", "apache_beam.runners.worker.worker_pool_main"]
     command.append(f"--service_port={port}")
     if boots:

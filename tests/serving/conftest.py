@@ -15,6 +15,7 @@ from kubetfx.serving.model_config import AllVersions, ModelConfig
 from kubetfx.serving.rest import RestOptions
 from kubetfx.serving.server import RunningServer, ServerOptions
 from kubetfx.serving.versions import VersionOptions
+from tests.ports import free_ports
 
 POLL_SECONDS = 0.05
 MAX_BODY_BYTES = 2**20
@@ -156,11 +157,12 @@ def base_paths(
 
 
 def options(*models: ModelConfig, **changes: object) -> ServerOptions:
-    """Options of a server on free ports that looks for versions often."""
+    """Options of a server that looks for versions often, on ports that stay free when it has ended."""
+    rest_port, grpc_port = free_ports(2)
     defaults = {
         "models": models,
-        "rest_port": 0,
-        "grpc_port": 0,
+        "rest_port": rest_port,
+        "grpc_port": grpc_port,
         "versions": VersionOptions(
             poll_seconds=POLL_SECONDS, retry_seconds=0.2, allow_labels_for_unavailable_versions=True
         ),

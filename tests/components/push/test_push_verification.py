@@ -1,6 +1,5 @@
 """A verified push, on a server that runs: models as the Trainer exports them, one with a wrong transform graph."""
 
-import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +29,7 @@ from kubetfx.serving.server import RunningServer
 from kubetfx.serving.status import Code, ServingError
 from kubetfx.serving.version_state import State, VersionStatus
 from tests.models.conftest import make_rows, multiclass, preprocess, regression, rows, to_block, write_split  # noqa: F401 - fixtures
+from tests.ports import free_ports
 from tests.serving.conftest import options, wait_until
 
 FINE_ROWS = [{name: value for name, value in row.items() if name not in ("sex", "mass")} for row in make_rows()]
@@ -277,10 +277,7 @@ def test_other_version_whose_verification_was_killed_is_withdrawn(artifacts, ser
 
 
 def test_server_that_starts_late_is_waited_for(artifacts, served):
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        ports = {"rest_port": first.getsockname()[1], "grpc_port": second.getsockname()[1]}
+    ports = dict(zip(("rest_port", "grpc_port"), free_ports(2), strict=True))
     late = RunningServer(options(ServedModel("penguins", served), **ports))
     endpoint = EndpointConfig(
         rest=f"http://127.0.0.1:{ports['rest_port']}", grpc=f"127.0.0.1:{ports['grpc_port']}", timeout_seconds=30

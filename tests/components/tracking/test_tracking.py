@@ -25,6 +25,7 @@ from kubetfx.serving.model import Model
 from tests.components.push.test_push_verification import FINE_ROWS, Export
 from tests.components.tracking.mlflow_server import OLDER, MlflowServer, mlflow_server, python_with_mlflow
 from tests.models.conftest import make_rows, multiclass, preprocess, regression, rows  # noqa: F401 - fixtures
+from tests.ports import free_ports
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -177,9 +178,7 @@ def test_server_of_the_version_before_has_the_model_as_an_artifact(queue, run, s
 
 
 def test_server_that_is_down_is_told_at_once_and_the_run_waits(queue, run):
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
+    (port,) = free_ports(1)
     write(queue, run())
     write(queue, run("20261130-000001-bbb"))
 
