@@ -15,10 +15,9 @@ It is written by keras.export.ExportArchive: what tf.saved_model.save makes of a
 TensorFlow Serving (docs/decisions/0003-saved-model.md). Which columns are inputs is models/features.py's to say.
 """
 
-import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from kubetfx.models.parsing import parse_examples
 from kubetfx.models.preprocessing import Preprocessing
 from kubetfx.models.raw_inputs import RawInputs, is_usual, usual_spec
 from kubetfx.models.raw_rows import raw_rows
+from kubetfx.models.saved_model_archive import SavedModelArchive
 from kubetfx.models.warm_start import write_weights
 from kubetfx.serving.model_facts import ModelFacts, network_arguments
 from kubetfx.serving.warmup import predict_request, write_warmup_requests
@@ -77,9 +77,7 @@ def export_model(
         pixels: what becomes of the column of images, if there is one.
         warmup_rows: real rows with the columns of the model, to be replayed by the server before it answers.
     """
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.track(preprocessing)
+    archive = SavedModelArchive(model, preprocessing)
     answers = _Answers(model, preprocessing, features, pixels)
     raw_spec = preprocessing.raw_spec
     separators = features.separators
@@ -92,16 +90,15 @@ def export_model(
         given = {column.name: raw[argument] for argument, column in columns_by_argument.items()}
         return answers(_joined(given, separators))
 
-    @tf.function(autograph=False)
     def from_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(_joined(parse_examples(examples, example_spec), separators))
 
     def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = from_examples(inputs)
+        found = of_examples(inputs)
         return {"classes": found["classes"], "scores": found["probabilities"]}
 
     def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"outputs": from_examples(inputs)["value"]}
+        return {"outputs": of_examples(inputs)["value"]}
 
     def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return preprocessing(preprocessing.inputs.stack(_joined(parse_examples(examples, label_spec), separators)))
@@ -110,21 +107,21 @@ def export_model(
         argument: tf.TensorSpec([None, None] if column.separator else [None], RAW_DTYPES[column.type], argument)
         for argument, column in columns_by_argument.items()
     }
-    _add_endpoint(archive, "serving_default", from_raw, raw_signature)
-    _add_endpoint(archive, "serving_examples", from_examples, tf.TensorSpec([None], tf.string, "examples"))
-    _add_endpoint(archive, "transform_features", transform_features, tf.TensorSpec([None], tf.string, "examples"))
+    archive.add_endpoint("serving_default", from_raw, raw_signature)
+    of_examples = archive.add_endpoint("serving_examples", from_examples, tf.TensorSpec([None], tf.string, "examples"))
+    archive.add_endpoint("transform_features", transform_features, tf.TensorSpec([None], tf.string, "examples"))
     if features.classes:
-        _add_endpoint(archive, "classification", classify, tf.TensorSpec([None], tf.string, "inputs"))
+        archive.add_endpoint("classification", classify, tf.TensorSpec([None], tf.string, "inputs"))
     else:
-        _add_endpoint(archive, "regression", regress, tf.TensorSpec([None], tf.string, "inputs"))
+        archive.add_endpoint("regression", regress, tf.TensorSpec([None], tf.string, "inputs"))
     # A frozen schema may have columns read in a way of its own, which the facts have no place for.
     if is_usual({name: raw_spec[name] for name in preprocessing.inputs.columns}):
-        _add_endpoint(archive, TRANSFORM_COLUMNS, preprocessing, preprocessing.inputs.signature)
+        archive.add_endpoint(TRANSFORM_COLUMNS, preprocessing, preprocessing.inputs.signature)
     specs = _network_specs(model, preprocessing.feature_spec)
     _add_network(archive, model, specs)
     if pixels is not None:
-        pixels.add_signatures(functools.partial(_add_endpoint, archive), model, specs, answers.of_features)
-    archive.write_out(str(path), verbose=False)
+        pixels.add_signatures(archive.add_endpoint, model, specs, answers.of_features)
+    archive.write(path)
     served_names = features.served_names
     _complete_signatures(path, {argument: served_names[c.name] for argument, c in columns_by_argument.items()})
     (path / MODEL_FACTS).parent.mkdir(exist_ok=True)
@@ -142,13 +139,6 @@ def export_model(
     write_weights(path, model, features)
     if warmup_rows is not None:
         _write_warmup(path, warmup_rows, features)
-
-
-def _add_endpoint(archive: Any, name: str, function: Callable[[Any], Any], signature: Any) -> None:
-    """Add a signature, traced here once: the archive would trace it thrice, which takes seconds for many columns."""
-    traced = tf.function(function, autograph=False)
-    traced.get_concrete_function(signature)
-    archive.add_endpoint(name, traced)
 
 
 def _cell(column: Any, is_list: bool) -> Any:
@@ -181,7 +171,7 @@ def _network_specs(model: keras.Model, specs: Mapping[str, Any]) -> dict[str, tf
     }
 
 
-def _add_network(archive: Any, model: keras.Model, specs: Mapping[str, tf.TensorSpec]) -> None:
+def _add_network(archive: SavedModelArchive, model: keras.Model, specs: Mapping[str, tf.TensorSpec]) -> None:
     arguments = network_arguments(specs, list(specs))
     names = dict(zip(arguments, specs, strict=True))
     signature = {a: tf.TensorSpec(spec.shape, spec.dtype, a) for a, spec in arguments.items()}
@@ -189,7 +179,7 @@ def _add_network(archive: Any, model: keras.Model, specs: Mapping[str, tf.Tensor
     def network(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return {"outputs": model({name: raw[argument] for argument, name in names.items()}, training=False)}
 
-    _add_endpoint(archive, NETWORK, network, signature)
+    archive.add_endpoint(NETWORK, network, signature)
 
 
 def _write_warmup(path: Path, block: pa.RecordBatch, features: Features) -> None:

@@ -23,7 +23,7 @@ from kubetfx.models.columns.image.pixel_network import MAPS as MAPS_LAYER
 if TYPE_CHECKING:
     from kubetfx.models.columns.image.pixels import Pixels
 
-AddSignature = Callable[[str, Callable[..., Any], Any], None]
+AddSignature = Callable[[str, Callable[..., Any], Any], Any]
 """Adds a signature to a SavedModel: its name, what computes it, and the specs of its inputs."""
 
 DECODE = "decode_images"
