@@ -42,8 +42,8 @@ def compile(
 
     Raises:
         ConfigError: the config is wrong, has no section `retrain` for a gate, or names a module or a file that cannot
-            be read, or a variable of the environment that no pod will have, an option that Beam does not have, or an
-            engine with workers elsewhere.
+            be read, a variable of the environment that no pod will have, an option that Beam does not have, or a
+            component of others for an engine whose workers do not see its pod.
         UsageError: the file cannot be written.
         CompileError: the pipeline cannot be expressed as a package.
 
@@ -81,24 +81,12 @@ def check(config: PipelineConfig, *, retrain_gate: bool = False) -> None:
             "add the section, for example retrain: {on: [new_span]}."
         )
     _check_variables(config)
-    _check_engine(config)
+    engine_arguments.check(config.beam, looks_up=False)
     check_workers(config)
     with importable(config.folder):
         for module in config.own_modules.values():
             found_file_of(module)
         check_imports(config.own_modules)
-
-
-def _check_engine(config: PipelineConfig) -> None:
-    """Refuse an engine with workers elsewhere: they would look for files that only the pod of a task has."""
-    engine_arguments.check(config.beam, looks_up=False)
-    engine = engine_arguments.engine_of(config.beam.command_line)
-    if engine.is_remote:
-        raise ConfigError(
-            "beam: on Kubeflow Pipelines the inputs and outputs of a task are files of its own pod, which the workers "
-            f"of an engine do not see. Received: {engine.runner}. Run the pipeline itself in the cluster, in a "
-            "workspace that the workers see (docs/scale.md); or leave `beam` out of the package."
-        )
 
 
 def _check_variables(config: PipelineConfig) -> None:

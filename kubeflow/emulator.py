@@ -51,6 +51,8 @@ class Emulator:
         run_id: names the run's folder. Ids of later runs must sort behind it.
         run_command: runs a container's command.
         bucket: URI under which artifacts are.
+        has_store: whether the bucket is one that inputs are downloaded from and outputs uploaded to. Default: a folder
+            of `root` stands for it.
         begin: is called before each task, with its label.
         end: is called after each task that was run or taken from the cache.
     """
@@ -63,13 +65,14 @@ class Emulator:
         run_id: str,
         run_command: RunCommand,
         bucket: str = BUCKET,
+        has_store: bool = False,
         begin: Callable[[str], None] = lambda _: None,
         end: Callable[[TaskResult], None] = lambda _: None,
     ) -> None:
         self._package = package
         self._root = root
         self._run_command = run_command
-        self._bucket = bucket
+        self._bucket, self._has_store = bucket, has_store
         self._begin, self._end = begin, end
         self._names = RunNames(package.name, run_id)
         self.tasks: list[TaskResult] = []
@@ -271,7 +274,9 @@ class Emulator:
                 place = f"{self._bucket}/{self._names.pipeline}/{self._names.run_id}/{result.name}/{uuid.uuid4()}"
                 retries = int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
                 own = int(platform["activeDeadlineSeconds"]) if "activeDeadlineSeconds" in platform else None
-                self._launch(Launch(component, container, inputs, place, retries, own, self._ends_at), result)
+                self._launch(
+                    Launch(component, container, inputs, place, retries, own, self._ends_at, self._has_store), result
+                )
             if is_cached:
                 self._cache.put(key, result)
         self._end(result)

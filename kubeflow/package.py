@@ -1,17 +1,19 @@
 """Compiles a config to a package: its TFX pipeline, its run parameters, and the user's modules."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kfp.dsl.graph_component import GraphComponent
 from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.base.executor_spec import BeamExecutorSpec
 from tfx.orchestration.pipeline import Pipeline
 
 from kubetfx.code_digest import code_digest
 from kubetfx.config.kubeflow_section import WARM_START_MODEL
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
+from kubetfx.engine.arguments import engine_of
 from kubetfx.errors import ConfigError, UsageError
 from kubetfx.kubeflow import user_modules
 from kubetfx.kubeflow.compiler import compile_pipeline, write_package
@@ -59,11 +61,26 @@ def compile_config(
         check_imports(config.own_modules)
         pipeline = with_engine(pipeline or pipeline_of(config, in_cluster=True, retrain_gate=retrain_gate), config)
         nodes = distinct_nodes(pipeline)
+        _check_engine(config, pipeline.components)
         _check_names(config, nodes)
         targets = [target for target in _run_parameters(config) if _is_there(target, nodes)]
         extras = Extras(parameters=targets, modules=_modules(config, nodes), code=code_digest())
         graph = compile_pipeline(pipeline, config.kubeflow, extras)
     return graph, {target.parameter.name: target.parameter.default for target in targets}
+
+
+def _check_engine(config: PipelineConfig, nodes: Iterable[BaseNode]) -> None:
+    """Refuse executors that hand the paths of their pod to workers who do not see them."""
+    engine = engine_of(config.beam.command_line)
+    for node in nodes:
+        spec = node.executor_spec
+        path = spec.class_path if engine.is_remote and isinstance(spec, BeamExecutorSpec) else "kubetfx."
+        if not path.startswith("kubetfx."):
+            raise ConfigError(
+                f"{node.id} is not a component of kubetfx: it reads and writes files in its Beam pipelines, and the "
+                f"workers of {engine} do not see those of its pod. Received: {path}. Leave `beam` out of the package, "
+                "or run the pipeline itself in the cluster, in a workspace that the workers mount."
+            )
 
 
 def compile_to_file(

@@ -4,6 +4,7 @@ Executors get local paths; properties that leave the task have the launcher's UR
 read and written by kubeflow/executor_io.py.
 """
 
+import contextlib
 import copy
 import json
 import os
@@ -116,10 +117,8 @@ class _TaskRun:
             _apply(json_format.ParseDict(chosen, driver_output_pb2.DriverOutput()), outputs, properties)
         elif node.driver:
             _apply(_run_driver(node, inputs, outputs, properties), outputs, properties)
-        executor = self._executor(node)
-        logging.info(_BEGINS, node.id, _process_age_seconds(), time.process_time())
         taken = {key: copy.deepcopy(artifacts) for key, artifacts in inputs.items()}  # no two keys share an object
-        result = executor.Do(taken, outputs, properties)
+        result = self._execute(node, taken, outputs, properties)
         if result is not None and result.execution_result.code:
             raise KubetfxError(f"{node.id}: {result.execution_result.result_message}")
         for key, slot in node.outputs.items():
@@ -133,7 +132,7 @@ class _TaskRun:
             id=node.id, executor=node.executor, inputs=inputs, outputs=outputs, properties=properties
         )
 
-    def _executor(self, node: Node) -> Any:
+    def _execute(self, node: Node, inputs: Artifacts, outputs: Artifacts, properties: dict[str, Any]) -> Any:
         executor_class = _executor_class(node)
         base: dict[str, Any] = {
             "tmp_dir": str(self._folder),
@@ -141,13 +140,16 @@ class _TaskRun:
             "executor_output_uri": str(self._folder / f"{node.id}.output.pb"),
             "stateful_working_dir": str(self._folder / f"{node.id}.working"),
         }
-        if node.beam_arguments is not None:
-            from kubetfx.engine.session import Session  # light nodes do without the config, which it imports
+        with contextlib.ExitStack() as stack:
+            if node.beam_arguments is not None:
+                from kubetfx.kubeflow.engine_session import session_of  # light nodes do without what it imports
 
-            session = Session(node.beam_arguments, folder=self._folder, modules=self._spec.modules)
-            base["beam_pipeline_args"] = session.arguments
-            base["make_beam_pipeline_fn"] = session.pipelines(session.arguments)
-        return executor_class(executor_class.Context(**base))
+                session = stack.enter_context(session_of(node, self._spec, self._input, folder=self._folder))
+                base["beam_pipeline_args"] = session.arguments
+                base["make_beam_pipeline_fn"] = session.pipelines(session.arguments)
+            executor = executor_class(executor_class.Context(**base))
+            logging.info(_BEGINS, node.id, _process_age_seconds(), time.process_time())
+            return executor.Do(inputs, outputs, properties)
 
     def _node_inputs(self, node: Node) -> Artifacts:
         inputs = {

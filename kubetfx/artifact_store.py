@@ -183,10 +183,9 @@ class ArtifactStore:
                 f"An artifact is not in the bucket any more. Received: {place}. Run the pipeline again, which makes it "
                 "again."
             )
-        wanted = [info for info in infos if info.path.name != _EMPTY and (with_rows or not _is_of_rows(info, place))]
         begin(found)
         found.mkdir(parents=True, exist_ok=True)
-        _at_once(lambda info: _download(info, found / info.path.relative_to(place)), wanted)
+        download(place, found, [info for info in infos if with_rows or not _is_of_rows(info, place)])
         if with_rows:
             end(found)
 
@@ -299,6 +298,18 @@ class ArtifactStore:
         place = self.place
         assert place is not None
         return place / path.relative_to(self.folder)
+
+
+def download(place: ObjectPath, folder: Path, infos: Iterable[ObjectInfo] | None = None) -> None:
+    """Copy a folder from a bucket; what is here already is not copied again.
+
+    Args:
+        place: in the bucket.
+        folder: on this machine.
+        infos: objects in it to copy. Default: all.
+    """
+    wanted = [info for info in (place.files() if infos is None else infos) if info.path.name != _EMPTY]
+    _at_once(lambda info: _download(info, folder / info.path.relative_to(place)), wanted)
 
 
 def upload(folder: Path, place: ObjectPath) -> set[str]:

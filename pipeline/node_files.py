@@ -78,7 +78,8 @@ def _run_with_copies(
         inputs = frozenset(artifact.uri for artifact in _all(here.input_dict))
         scratch = locate(execution_info.tmp_dir)
         assert isinstance(scratch, ObjectPath)
-        shared = SharedPlaces(artifacts, inputs, scratch)
+        described = f"a workspace in a bucket, {artifacts.bucket}"
+        shared = SharedPlaces(artifacts.uri_of, described, inputs, scratch)
     paths = [artifact.uri for artifact in _all(here.output_dict)]
     try:
         with removed_after(here.tmp_dir), sharing(shared):

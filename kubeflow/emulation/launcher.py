@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kubetfx.artifact_store import remove_here
 from kubetfx.errors import CompileError
+from kubetfx.kubeflow.emulation import object_store
 from kubetfx.kubeflow.emulation.driver_inputs import Inputs
 from kubetfx.kubeflow.emulation.metadata_store import Output, RunMetadata
 from kubetfx.kubeflow.emulation.parameter_text import as_double, as_json, as_text, from_text
@@ -48,6 +50,8 @@ class Launch:
     """Time after which Kubernetes ends a pod of it."""
     ends_at: float = math.inf
     """When Argo ends the whole run, by `time.monotonic`."""
+    has_store: bool = False
+    """Whether artifacts are in an object store. Otherwise a folder stands for it, and nothing is copied."""
 
 
 def launch(task: Launch, result: TaskResult, *, root: Path, metadata: RunMetadata, run_command: RunCommand) -> None:
@@ -73,6 +77,8 @@ def launch(task: Launch, result: TaskResult, *, root: Path, metadata: RunMetadat
         log = local_path(_first(document, _LOGS)["uri"], root)
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
+        if task.has_store:
+            object_store.download(_input_uris(task), root)
         metadata.runs(result.execution)
         result.exit_code = _run(task, result, run_command)
         if result.exit_code == 0:
@@ -86,8 +92,17 @@ def launch(task: Launch, result: TaskResult, *, root: Path, metadata: RunMetadat
             f"{result.title}: removed the launcher's log. Received: no {log}. Kubeflow Pipelines would not record "
             "it, and would fail at the next cache hit, which asks for every output."
         )
+    if task.has_store:
+        uris = [found["artifacts"][0]["uri"] for found in document["outputs"]["artifacts"].values()]
+        object_store.upload(uris, root)
+        for uri in {*uris, *_input_uris(task)}:  # each pod has a disk of its own
+            remove_here(local_path(uri, root))
     _collect(task, document, result, metadata)
     result.state = "done"
+
+
+def _input_uris(task: Launch) -> list[str]:
+    return [artifact["uri"] for found in task.inputs.artifacts.values() for artifact in found]
 
 
 def _bound(task: Launch, result: TaskResult) -> None:

@@ -1,16 +1,17 @@
 """Places that this process and the workers of an engine both see.
 
-They see one file system, and a path means the same to all; or the workspace is in a bucket, and an executor, which
-works on copies, hands URIs to the workers (decision 37). Everything is returned as it is where there is no bucket.
+They see one file system, and a path means the same to all; or artifacts are in a bucket, and an executor, which works
+on copies, hands URIs to the workers (decision 37): in a workspace, or in a pod of Kubeflow Pipelines. Everything is
+returned as it is where there is no bucket.
 """
 
 import contextlib
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubetfx.artifact_store import ArtifactStore, upload
+from kubetfx.artifact_store import upload
 from kubetfx.errors import UsageError
 from kubetfx.storage import ObjectPath
 
@@ -19,8 +20,10 @@ from kubetfx.storage import ObjectPath
 class SharedPlaces:
     """What is shared while an executor works."""
 
-    artifacts: ArtifactStore
-    """Where artifacts are: in a bucket."""
+    uri_of: Callable[[str], str]
+    """From the path of an artifact, or of what is in one, to its URI; other paths stay as they are."""
+    described: str
+    """What is in a bucket, and in which one: for errors."""
     inputs: Collection[str]
     """Paths of the artifacts that the executor reads."""
     scratch: ObjectPath
@@ -59,7 +62,7 @@ def place_of(path: str | Path) -> str:
     Args:
         path: on this machine.
     """
-    return str(path) if _shared is None else _shared.artifacts.uri_of(str(path))
+    return str(path) if _shared is None else _shared.uri_of(str(path))
 
 
 def folder_of(path: str | Path) -> str:
@@ -97,7 +100,6 @@ def refuse(what: str) -> None:
     """
     if _shared is not None:
         raise UsageError(
-            f"{what}, and the workers of the engine do not see this machine's files. Received: a workspace in a "
-            f"bucket, {_shared.artifacts.bucket}. Set the workspace to a folder that the workers mount, or leave "
-            "`beam` out."
+            f"{what}, and the workers of the engine do not see this machine's files. Received: {_shared.described}. "
+            "Set the workspace to a folder that the workers mount, or leave `beam` out."
         )

@@ -8,6 +8,7 @@ from typing import Any
 import jsonschema
 import kfp.components
 import pytest
+from tfx.components import CsvExampleGen
 
 import kubetfx
 from kubetfx.config.beam_section import BeamConfig
@@ -516,10 +517,14 @@ def test_no_task_of_an_example_takes_an_artifact_twice(example, name, fuse):
     assert all(len(sources) == len(set(sources)) for sources in taken.values())
 
 
-def test_engine_whose_workers_do_not_see_the_files_of_a_pod_is_refused(tmp_path):
+def test_component_of_others_on_an_engine_whose_workers_do_not_see_its_pod_is_refused(tmp_path):
     config = load_config(EXAMPLES / "penguins" / "pipeline.yaml")
     elsewhere = {"runner": "FlinkRunner", "endpoint": "flink:8099", "environment": {"type": "DOCKER", "config": "i"}}
     with_engine = config.model_copy(update={"beam": BeamConfig.model_validate(elsewhere)})
-    with pytest.raises(ConfigError, match=r"do not see\. Received: FlinkRunner\. Run the pipeline itself in the"):
-        compilation.compile(with_engine, tmp_path / "package.yaml")
-    assert not (tmp_path / "package.yaml").exists()
+    compilation.compile(with_engine, tmp_path / "package.yaml")
+    pipeline = kubetfx.create_pipeline(with_engine)
+    pipeline.components = [*pipeline.components, CsvExampleGen("/data").with_id("Theirs")]
+
+    with pytest.raises(ConfigError, match=r"Theirs is not a component of kubetfx: .* FlinkRunner at flink:8099 do not"):
+        compilation.compile(with_engine, tmp_path / "refused.yaml", pipeline=pipeline)
+    assert not (tmp_path / "refused.yaml").exists()

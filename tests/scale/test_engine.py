@@ -3,8 +3,11 @@ processes: compared with runs in one process here."""
 
 import json
 import math
+import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,12 @@ from google.protobuf.message import Message
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from examples.flights import prepare
-from kubetfx.storage import ObjectPath
+from kubetfx.artifact_store import download
+from kubetfx.kubeflow.emulation.task_results import TaskResult
+from kubetfx.kubeflow.emulator import Emulator
+from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT
+from kubetfx.kubeflow.package_document import read_package
+from kubetfx.storage import ObjectPath, locate
 from tests.command import Finished
 from tests.e2e.project import REPOSITORY, kubetfx, states
 from tests.s3_store import S3Store
@@ -144,6 +152,47 @@ def test_workers_who_see_nothing_of_this_machine_work_on_a_bucket(
     shutil.rmtree(there / "artifacts")
     again = penguins.again(workspace, *in_bucket)
     assert set(states(again).values()) == {"cached"}
+
+
+def test_workers_of_a_package_work_on_the_bucket_of_its_launcher(
+    penguins: Case, engine: Process, blind_pool: Process, bucket: ObjectPath, s3_store: S3Store, tmp_path: Path
+) -> None:
+    here, pod = penguins.workspace, tmp_path / "mine" / "pod"
+    (bucket / "data" / "penguins.csv").upload(EXAMPLES / "penguins" / "data" / "penguins.csv")
+    with Turns([blind_pool]) as pools:
+        beam = on_engine(engine, pools)[1]
+        settings = ("--set", beam, "--set", f"data.path={bucket}/data", "--set", "serving.push_directory=/tmp/served")
+        package = tmp_path / "package.yaml"
+        compiled = kubetfx("compile", penguins.config, "--output", package, *settings)
+        assert compiled.exit_code == 0, compiled.stdout + compiled.stderr
+
+        def run_command(command: Sequence[str], environment: Mapping[str, str], _: str, task: TaskResult) -> int:
+            variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), LAUNCHER_ROOT: str(pod)}
+            line = [sys.executable, *command[1:]]
+            with (tmp_path / f"{task.title}.log").open("w") as log:
+                return subprocess.run(line, env=variables, stdout=log, stderr=log, check=False).returncode
+
+        emulator = Emulator(
+            read_package(package),
+            root=pod,
+            run_id="1",
+            run_command=run_command,
+            bucket=str(bucket / "root"),
+            has_store=True,
+        )
+        emulator.run({"push_directory": str(bucket / "served")})
+
+    there = tmp_path / "there"
+    for task in emulator.tasks:
+        for key, artifact in task.artifacts.items():
+            place = locate(artifact["uri"])
+            assert isinstance(place, ObjectPath)
+            download(place, there / "artifacts" / task.title / key / "1")
+    assert examples_of(there) == examples_of(here)
+    assert_close(statistics_of(there), statistics_of(here))
+    assert vocabularies_of(there) == vocabularies_of(here)
+    assert [info for info in (bucket / "served").files() if info.path.name == "saved_model.pb"]
+    assert not [info for info in bucket.files() if "/.engine-" in str(info.path)]
 
 
 def test_workers_without_credentials_are_told_before_any_work(

@@ -34,7 +34,9 @@ def examples(store: ArtifactStore) -> Path:
 
 @pytest.fixture
 def places(store: ArtifactStore, any_bucket: ObjectPath, examples: Path) -> SharedPlaces:
-    return SharedPlaces(store, frozenset({str(examples)}), any_bucket / "scratch")
+    return SharedPlaces(
+        store.uri_of, f"a workspace in a bucket, {store.bucket}", frozenset({str(examples)}), any_bucket / "scratch"
+    )
 
 
 def split_rows(shard: pa.RecordBatch):
