@@ -11,6 +11,7 @@ Puts the figures into benchmarks/README.md. Exit code 1: fewer than SHARE of the
 """
 
 import argparse
+import functools
 import os
 import statistics
 import sys
@@ -81,7 +82,7 @@ def measure(saved_model: Path, table: Path, *, runs: int) -> dict[str, list[Timi
     num_rows = pq.read_metadata(table).num_rows
     jobs: dict[str, Callable[[], object]] = {LOOP: lambda: bare_loop(saved_model, table)}
     for name, arguments in MODES.items():
-        jobs[name] = lambda arguments=arguments: _bulk(saved_model, table, arguments)  # type: ignore[misc]
+        jobs[name] = functools.partial(_bulk, saved_model, table, arguments)
     results: dict[str, list[Timing]] = {name: [] for name in jobs}
     for number in range(runs):
         for name, job in jobs.items():

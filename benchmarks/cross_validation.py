@@ -109,7 +109,7 @@ def _loop(output: Path, *, label: str) -> Run:
 
 
 def _median(runs: list[Run], name: str) -> float:
-    return statistics.median(getattr(run, name) for run in runs)
+    return float(statistics.median(getattr(run, name) for run in runs))
 
 
 def _line(name: str, runs: list[Run]) -> str:

@@ -78,7 +78,7 @@ class Measurement:
     @property
     def score(self) -> float:
         """Score of the worst run. They differ only where training can't be reproduced."""
-        return min(run.document["metrics"][self.metric] for run in self.fresh)
+        return float(min(run.document["metrics"][self.metric] for run in self.fresh))
 
     def misses(self) -> Iterator[str]:
         """Yield the bounds that were missed, in words."""

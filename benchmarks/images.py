@@ -12,6 +12,7 @@ the median of their shares. Puts the tables into benchmarks/README.md. Exit code
 """
 
 import argparse
+import functools
 import gc
 import http.client
 import io
@@ -31,7 +32,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 import keras
 import numpy as np
 import tensorflow as tf
@@ -91,7 +92,8 @@ def write_files(folder: Path, number: int, *, edge: int = EDGE) -> list[Path]:
 
 def measure_example_gen(folder: Path, *, rounds: int) -> Result:
     """ImageExampleGen, and the route of TFX's guides."""
-    from kubetfx.components.example_gen import Driver, ExampleGen, Executor
+    from kubetfx.components.example_driver import Driver
+    from kubetfx.components.example_gen import ExampleGen, Executor
 
     paths = sorted(folder.rglob("*.jpg"))
     data = DataConfig(path=str(folder), format="images", label="label")
@@ -142,7 +144,8 @@ def _import_route(paths: list[Path]) -> None:
 
 def measure_input(folder: Path, *, rounds: int) -> Result:
     """Time the training's images, and a tf.data loop over the same files."""
-    from kubetfx.components.example_gen import Driver, ExampleGen, Executor
+    from kubetfx.components.example_driver import Driver
+    from kubetfx.components.example_gen import ExampleGen, Executor
 
     data = DataConfig(path=str(folder), format="images", label="label")
     model = ModelConfig(kind="image", image_size=TRAINED_EDGE, filters=(8, 16))
@@ -158,8 +161,8 @@ def measure_input(folder: Path, *, rounds: int) -> Result:
             names = ("kubetfx, from its examples", "tf.data by hand, from the files")
             timings = _in_turn(
                 {
-                    names[0]: lambda cache=cache_bytes: _train(pattern, model, cache_bytes=cache),  # type: ignore[misc]
-                    names[1]: lambda cache=cache_bytes: _train_by_hand(paths, model, is_cached=cache > 0),  # type: ignore[misc]
+                    names[0]: functools.partial(_train, pattern, model, cache_bytes=cache_bytes),
+                    names[1]: functools.partial(_train_by_hand, paths, model, is_cached=cache_bytes > 0),
                 },
                 rounds=rounds,
             )
@@ -251,7 +254,7 @@ def measure_serving(folder: Path) -> Result:
 
     The requests are made beforehand, and sent over a connection that stays: what a client costs is its own affair.
     """
-    from tensorflow_serving.apis import predict_pb2  # type: ignore[import-untyped]
+    from tensorflow_serving.apis import predict_pb2
 
     from kubetfx.serving.model_config import ModelConfig as ServedModel
     from kubetfx.serving.saved_model import SavedModel

@@ -8,6 +8,7 @@ Prints one JSON object: requests, failures, requests_per_second, p50_ms, p99_ms.
 
 import argparse
 import asyncio
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 import uvloop
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -112,7 +113,7 @@ async def over_rest(port: int, path: str, connections: int, load: Load) -> None:
         ending = loop.create_future()
         endings.append(ending)
         await loop.create_connection(
-            lambda ending=ending: _Connection(request, load, lambda: ending.set_result(None)),  # type: ignore[misc]
+            functools.partial(_Connection, request, load, functools.partial(ending.set_result, None)),
             "127.0.0.1",
             port,
         )

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import psutil
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2  # type: ignore[import-untyped]
+from tensorflow_serving.apis import predict_pb2
 
 from benchmarks.measured_process import FinishedProcess, run_process
 from benchmarks.readme import machine, write_section

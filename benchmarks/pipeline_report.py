@@ -123,7 +123,7 @@ def _scores(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def _wall(runs: Sequence[dict[str, Any]]) -> float:
-    return statistics.median(run["wall_seconds"] for run in runs)
+    return float(statistics.median(run["wall_seconds"] for run in runs))
 
 
 def _median(runs: Sequence[dict[str, Any]], key: str) -> str:

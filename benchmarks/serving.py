@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import psutil
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2  # type: ignore[import-untyped]
+from tensorflow_serving.apis import predict_pb2
 
 from kubetfx.serving.saved_model import SavedModel
 

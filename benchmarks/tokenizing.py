@@ -91,7 +91,8 @@ def in_graph(folder: Path) -> Callable[[tf.Tensor], tf.RaggedTensor]:
         function = tf.function(lambda batch: tokenize(batch, config, length=10**6), autograph=False)
         found = function.get_concrete_function(tf.TensorSpec([None], tf.string))
     found.tables = module, tracker  # the graph holds its tables no longer than somebody else does
-    return found
+    words: Callable[[tf.Tensor], tf.RaggedTensor] = found
+    return words
 
 
 def compare(path: Path, folder: Path) -> tuple[int, float, float]:

@@ -17,7 +17,7 @@ from kubetfx.errors import UsageError
 if TYPE_CHECKING:
     from kubetfx.cli.output import Output
     from kubetfx.config.pipeline import PipelineConfig
-    from kubetfx.kubeflow.lint import Finding
+    from kubetfx.kubeflow.lint_rules.rule import Finding
 
 app = typer.Typer()
 _PANEL = "Kubeflow Pipelines"

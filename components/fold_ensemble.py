@@ -14,6 +14,7 @@ from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import EVAL, HISTORY, SCHEMA, TRAIN, VALIDATION
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.components.evaluation.evaluation_rows import Models
@@ -66,9 +67,7 @@ class Executor(base_executor.BaseExecutor):
         (folder / HISTORY).write_text(json.dumps(fitted.history | {"ensemble": gain}, indent=1), encoding="utf-8")
 
 
-def _answers(
-    paths: list[Path], groups: list[RowGroup], features: Features
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _answers(paths: list[Path], groups: list[RowGroup], features: Features) -> tuple[Array, Array, Array]:
     """Return labels, the mean of the models' predictions, and weights."""
     models = _models(paths, features)
     found = [

@@ -14,6 +14,7 @@ from absl import logging
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import EVAL, FOLD, OUT_OF_FOLD, SCHEMA
 from kubetfx.components.cross_validation import FoldEvaluation
 from kubetfx.components.declaration import Artifacts, Component
@@ -80,7 +81,7 @@ class _Answers:
             self._writer = pq.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table.cast(self._writer.schema))
 
-    def _added(self, outputs: np.ndarray, names: Sequence[str]) -> Iterator[tuple[str, pa.Array]]:
+    def _added(self, outputs: Array, names: Sequence[str]) -> Iterator[tuple[str, pa.Array]]:
         def free(name: str) -> str:
             return free(f"{name}_") if name in names else name
 

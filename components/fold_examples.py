@@ -11,13 +11,13 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from absl import logging
 from tfx.dsl.components.base import base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import FOLD, SCHEMA
 from kubetfx.components.data import block_work, folds, table_profile
 from kubetfx.components.data.example_parts import Part, parts_of
@@ -56,7 +56,7 @@ class Executor(base_executor.BaseExecutor):
         codec = pq.read_metadata(parts[0].group.file).row_group(0).column(0).compression.lower()
         compression = "none" if codec == "uncompressed" else codec
 
-        def read(item: tuple[Part, int, int]) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+        def read(item: tuple[Part, int, int]) -> Iterator[tuple[pa.RecordBatch, Array]]:
             part, start, end = item
             yield part.group.read(), splits[start:end]
 

@@ -20,10 +20,11 @@ from kubetfx.components.data import column_roles, table_profile
 from kubetfx.components.data.image_schema import set_ranges
 from kubetfx.components.declaration import Artifacts, Component
 from kubetfx.config.data_section import FeaturesConfig
-from kubetfx.config.model_section import Task
+from kubetfx.config.metric_catalogue import Task
 from kubetfx.errors import ConfigError
 from kubetfx.models import features
 from kubetfx.models.columns import known_types
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.columns.column_type import ColumnType
 
 MAX_DOMAIN_SIZE = 100
@@ -67,7 +68,7 @@ def complete_schema(
 ) -> None:
     """Complete a schema with the type and the role of each column. Existing entries stay.
 
-    Every column is read as one value per row; a missing cell becomes NaN, "" or features.MISSING_INTEGER. So a column
+    Every column is read as one value per row; a missing cell becomes NaN, "" or MISSING_INTEGER. So a column
     without missing cells in training may have them in a request.
 
     Args:
@@ -88,7 +89,7 @@ def complete_schema(
     if is_folder_of_images:
         set_ranges(schema, profile)
     for feature in schema.feature:
-        column = columns.get(feature.name) or table_profile.Column(feature.name, "string")
+        column = columns.get(feature.name) or ColumnProfile(feature.name, "string")
         if feature.name == label:
             classes = [str(value) for value in column.values] if task == "classification" else []
             features.set_role(feature, "label", f"the label of a {task}", classes=classes)
@@ -107,7 +108,7 @@ def complete_schema(
 
 
 def _describe(
-    schema: schema_pb2.Schema, feature: schema_pb2.Feature, column_type: ColumnType, column: table_profile.Column
+    schema: schema_pb2.Schema, feature: schema_pb2.Feature, column_type: ColumnType, column: ColumnProfile
 ) -> None:
     """Write the details of a column's type."""
     feature.annotation.tag.extend(f"{name}:{value}" for name, value in column_type.details(column).items())
@@ -117,7 +118,7 @@ def _describe(
         feature.ClearField("domain")
 
 
-def _check_details(feature: schema_pb2.Feature, role: str, column: table_profile.Column) -> None:
+def _check_details(feature: schema_pb2.Feature, role: str, column: ColumnProfile) -> None:
     """Refuse data that is written in another way than what a frozen schema was made from: its features would all be
     missing.
     """

@@ -20,6 +20,7 @@ from tfx.utils import json_utils
 
 from kubetfx.artifacts import SCHEMA, TRAIN
 from kubetfx.components.data import analysis, beam_mode, block_work, tfx_patches
+from kubetfx.components.data.analysis_graphs import Unsupported
 from kubetfx.components.data.span_work import run_by_span
 from kubetfx.components.declaration import Artifacts
 from kubetfx.engine.shared_places import refuse
@@ -39,7 +40,7 @@ class Executor(tfx_executor.Executor):
             try:
                 self._analyze(input_dict, output_dict, exec_properties)
                 return
-            except analysis.Unsupported as reason:
+            except Unsupported as reason:
                 logging.warning("tf.Transform analyzes the data on Beam: the analyzer %s is known to it alone.", reason)
         refuse("tf.Transform reads and writes files in its Beam pipelines")
         beam_mode.prepare_workers(self._beam_pipeline_args)
@@ -94,7 +95,8 @@ class Executor(tfx_executor.Executor):
         if (searched := searched_features(read_schema(schema_path))) is not None:
             custom_config["features"] = searched
         inputs = {**inputs, labels.CUSTOM_CONFIG: json_utils.dumps(custom_config)}
-        return super()._GetPreprocessingFn(inputs, unused_outputs)
+        function: Callable[..., Any] = super()._GetPreprocessingFn(inputs, unused_outputs)
+        return function
 
 
 def _only_analyzes(

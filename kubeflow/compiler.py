@@ -125,7 +125,7 @@ class _Graph:
             with dsl.ExitHandler(self._plan.exit_task.handle, name="pipeline"):
                 self._emit(self._plan.tasks, (), bound)
 
-        build.__signature__ = signature  # type: ignore[attr-defined]
+        build.__signature__ = signature  # type: ignore[attr-defined]  # the SDK reads it
         build.__name__ = identifier(self._name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=FutureWarning)

@@ -54,7 +54,7 @@ def container_component(task: PlannedTask, image: str) -> Callable[..., Any]:
     if task.loop and task.spec.nodes:
         inputs[ITEM] = str
     inputs |= {
-        slot: dsl.Input[list[system]] if slot in task.lists else dsl.Input[system]  # type: ignore[valid-type]
+        slot: dsl.Input[list[system]] if slot in task.lists else dsl.Input[system]  # type: ignore[valid-type]  # known at run time
         for slot, system in ((slot, _system_type(path)) for slot, path in task.spec.inputs.items())
     }
     outputs: dict[str, Any] = {}
@@ -77,13 +77,14 @@ def container_component(task: PlannedTask, image: str) -> Callable[..., Any]:
 
     build.__name__ = task.name
     build.__doc__ = None
-    build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # the SDK reads it
         [
             inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation)
             for name, annotation in {**inputs, **outputs}.items()
         ]
     )
-    return dsl.container_component(build)
+    component: Callable[..., Any] = dsl.container_component(build)
+    return component
 
 
 def _checked_argument(task: PlannedTask) -> str:

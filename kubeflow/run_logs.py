@@ -34,7 +34,7 @@ def read_log(kfp: OpenConnection, run_id: str, pod: str) -> str:
     with kfp.explained("read a log"):
         for path, parameters in places:
             answer = kfp.get(path, parameters)
-            text = answer.data.decode(errors="replace")
+            text: str = answer.data.decode(errors="replace")
             if answer.status == 200 and not _is_error(text) and not _is_page(text, answer.headers):
                 return text
             reason = reason or f"{answer.status}: {text[:300]}"

@@ -98,7 +98,7 @@ class ObjectPath:
 
     def is_dir(self) -> bool:
         """Return whether an object is in it. Some stores remember an emptied folder temporarily."""
-        return self._info().type.name == "Directory"
+        return bool(self._info().type.name == "Directory")
 
     def info(self) -> ObjectInfo:
         """Return the size and time of an object.

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import IMAGE_BYTES, PIXELS
 from kubetfx.models.columns.image.pixel_signatures import DECODE
 from kubetfx.models.columns.image.pixels import Pixels
@@ -17,8 +17,6 @@ from kubetfx.models.export import NETWORK, TRANSFORM_COLUMNS, raw_inputs_of
 from kubetfx.models.features import LABEL
 from kubetfx.serving.model_facts import network_arguments, read_facts
 from kubetfx.serving.saved_model import SavedModel, read_signatures
-
-Array = np.ndarray[Any, Any]
 
 _EXAMPLES, _TRANSFORM, _RAW = "serving_examples", "transform_features", "serving_default"
 
@@ -183,7 +181,8 @@ class AskedModel:
 
 def _as_sent(array: pa.Array, dtype: str) -> Array:
     if dtype == "string":
-        return pc.fill_null(array.cast(pa.binary()), b"").to_numpy(zero_copy_only=False)
+        texts: Array = pc.fill_null(array.cast(pa.binary()), b"").to_numpy(zero_copy_only=False)
+        return texts
     numbers: Array = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return numbers.astype(np.float32) if dtype == "float32" else numbers
 

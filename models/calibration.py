@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from kubetfx.models.temperature import SMALLEST, Array, cross_entropy, find_temperature
+from kubetfx.arrays import Array
+from kubetfx.models.temperature import SMALLEST, cross_entropy, find_temperature
 from kubetfx.models.training_record import Fitted
 
 

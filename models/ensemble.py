@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from kubetfx.arrays import Array
 from kubetfx.models.training_record import Fitted
 
 if TYPE_CHECKING:
@@ -85,10 +86,10 @@ def _losses(
     return found[:-1], found[-1], num_rows
 
 
-def _row_losses(outputs: np.ndarray, labels: np.ndarray, *, is_classifier: bool) -> np.ndarray:
+def _row_losses(outputs: Array, labels: Array, *, is_classifier: bool) -> Array:
     if not is_classifier:
-        squared: np.ndarray = np.square(outputs[:, 0] - labels.reshape(-1))
+        squared: Array = np.square(outputs[:, 0] - labels.reshape(-1))
         return squared
     index = labels.reshape(-1).astype(np.int64)
-    likelihoods: np.ndarray = -np.log(np.maximum(outputs[np.arange(len(index)), index], _SMALLEST))
+    likelihoods: Array = -np.log(np.maximum(outputs[np.arange(len(index)), index], _SMALLEST))
     return likelihoods

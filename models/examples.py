@@ -81,7 +81,7 @@ def mean_row_bytes(files: Iterable[str]) -> float:
     """
     footers = _footers(files)
     sizes = [footer.row_group(group).total_byte_size for footer in footers for group in range(footer.num_row_groups)]
-    return sum(sizes) / max(sum(footer.num_rows for footer in footers), 1)
+    return float(sum(sizes) / max(sum(footer.num_rows for footer in footers), 1))
 
 
 @dataclass(frozen=True)

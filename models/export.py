@@ -193,7 +193,7 @@ def _write_warmup(path: Path, block: pa.RecordBatch, features: Features) -> None
     write_warmup_requests(path, [predict_request(requests[:1], dtypes), predict_request(requests, dtypes)])
     whole = next((row for row in requests if not any(_is_missing(value) for value in row.values())), requests[0])
     smallest = {
-        served[name]: to_json(min((row[name] for row in rows), key=len))  # type: ignore[arg-type]
+        served[name]: to_json(min((row[name] for row in rows), key=len))  # type: ignore[arg-type]  # all are bytes
         for name in features.names(IMAGE)
     }
     whole = {name: list(filter(None, value)) if isinstance(value, list) else value for name, value in whole.items()}

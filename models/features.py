@@ -19,6 +19,8 @@ from kubetfx.artifacts import SCHEMA
 from kubetfx.models.columns import known_types
 from kubetfx.models.columns.column_profile import CellType
 from kubetfx.models.columns.column_type import MISSING_INTEGER, Column, integers_last
+from kubetfx.models.columns.image.image_type import Image
+from kubetfx.models.columns.text.text_type import Text
 
 if TYPE_CHECKING:  # it imports TensorFlow
     import tensorflow_transform as tft
@@ -28,9 +30,9 @@ LABEL = "label"
 WEIGHT = "weight"
 """Role of the column that says how often a row counts, and its name beside features and label in training."""
 EXCLUDED = "excluded"
-IMAGE = known_types.Image.tag
+IMAGE = Image.tag
 """Role of the column of images."""
-TEXT = known_types.Text.tag
+TEXT = Text.tag
 """Role of the columns of text."""
 
 CLASS = "class:"

@@ -20,6 +20,7 @@ import tensorflow_transform as tft
 from absl import logging
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from kubetfx.arrays import Array
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import DEFAULT_MODULE, NO_PICTURES, ModelConfig
 from kubetfx.config.training_section import TrainingConfig
@@ -62,7 +63,7 @@ VALIDATION_IMAGES = 256
 """Images of a batch of validation."""
 Rows = TrainingRows | ImageRows
 """What a network is trained on: the second where a column has images."""
-Watch = Callable[[int, Callable[[], np.ndarray]], None]
+Watch = Callable[[int, Callable[[], Array]], None]
 """Is called after each epoch or round with its number, from 1, and with a function that gives the predictions for the
 validation rows, (rows, outputs). What it raises ends the training."""
 
@@ -431,7 +432,7 @@ class Watched(keras.callbacks.Callback):
             self._work.watch(self._epochs, self._predict)
 
 
-def predicted(model: keras.Model, rows: Rows, batch_size: int) -> np.ndarray:
+def predicted(model: keras.Model, rows: Rows, batch_size: int) -> Array:
     """Return what a model says of rows, (rows, outputs) in their order.
 
     Args:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.models.forest_tables import ForestTables
 
 BITS = 32
@@ -62,7 +63,7 @@ class Forest(keras.layers.Layer):
         signature = tf.TensorSpec([None, None], tf.float32)
         self._traced = tf.function(self._in_blocks, input_signature=[signature], autograph=False)  # once for all
 
-    def _keep(self, array: np.ndarray) -> keras.Variable:
+    def _keep(self, array: Array) -> keras.Variable:
         def initial(shape: Any, dtype: Any = None) -> Any:
             return tf.constant(array)
 

@@ -9,11 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+
+from kubetfx.arrays import Array
 
 MAX_PASSES = 2**27
 """Bits of tests and bins that are kept, at most: 16 MiB."""
 WORD_BITS = 32
-Ints = np.ndarray
+Ints = npt.NDArray[np.integer]
 Runs = tuple[tuple[int, int], ...]
 """What passes a test: bins from the first number to before the second."""
 
@@ -24,13 +27,13 @@ class Tree:
 
     features: Ints
     """(nodes,) the feature that each node tests."""
-    thresholds: np.ndarray
+    thresholds: Array
     """(nodes,) float64; of a category the index of its set."""
     decisions: Ints
     """(nodes,) bits: 1 a set of categories, 2 a missing cell goes left, 12 how a missing cell is recognized."""
     left: Ints
     right: Ints
-    leaves: np.ndarray
+    leaves: Array
     """(leaves,) float64."""
     sets: Sequence[Ints]
     """Categories that go left."""
@@ -42,7 +45,7 @@ class ForestTables:
 
     features: Ints
     """(columns,) the feature of each column: those that a tree asks for."""
-    cuts: np.ndarray
+    cuts: Array
     """(columns, most cuts) float32 in ascending order, the first minus infinity, filled up with infinity. A value is
     in the bin whose number is how many cuts are below it; a missing cell, minus infinity, in bin 0."""
     first_bins: Ints
@@ -77,7 +80,7 @@ class ForestTables:
     """(bits,) the plane of each such bit: number of the tree * planes + number of the bit. In ascending order."""
     planes: int
     """Bits of a leaf's number."""
-    values: np.ndarray
+    values: Array
     """(trees * 2 ** planes,) float64: the value of each leaf."""
     num_trees: int
 
@@ -96,7 +99,7 @@ def read_trees(text: str) -> list[Tree]:
 
 
 def _read_tree(entries: dict[str, str]) -> Tree:
-    def numbers(key: str, dtype: type) -> np.ndarray:
+    def numbers(key: str, dtype: type) -> Array:
         return np.array(entries.get(key, "").split(), dtype)
 
     words = numbers("cat_threshold", np.uint32)
@@ -112,7 +115,7 @@ def _read_tree(entries: dict[str, str]) -> Tree:
     )
 
 
-def _members(words: np.ndarray) -> Ints:
+def _members(words: Array) -> Ints:
     return np.flatnonzero(np.unpackbits(words.view(np.uint8), bitorder="little"))
 
 
@@ -259,7 +262,7 @@ def tabulate(trees: Sequence[Tree]) -> ForestTables:
     )
 
 
-def _filled(cuts: Sequence[Sequence[float]]) -> np.ndarray:
+def _filled(cuts: Sequence[Sequence[float]]) -> Array:
     filled = np.full((len(cuts), max(map(len, cuts), default=0)), np.inf, np.float32)
     for row, own in zip(filled, cuts, strict=True):
         row[: len(own)] = own

@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from kubetfx.arrays import Array
+
 QUANTILE_ROWS = 50_000
 """Rows that quantiles are taken of, at most."""
 
@@ -30,7 +32,7 @@ class FittedLayer(keras.layers.Layer):
         self.learning_rates: dict[str, float] = {}
         """Initial learning rates of weights that do not have that of the training, by their path."""
 
-    def fit_to(self, values: np.ndarray) -> None:
+    def fit_to(self, values: Array) -> None:
         """Compute the weights.
 
         Args:
@@ -39,7 +41,7 @@ class FittedLayer(keras.layers.Layer):
         raise NotImplementedError
 
 
-def fit_layers(network: keras.Model, rows: Mapping[str, np.ndarray]) -> None:
+def fit_layers(network: keras.Model, rows: Mapping[str, Array]) -> None:
     """Fit all layers of a network that are fitted to training rows.
 
     Args:
@@ -78,7 +80,7 @@ class BinnedNumbers(FittedLayer):
         self._lower = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="lower")
         self._slope = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="slope")
 
-    def fit_to(self, values: np.ndarray) -> None:
+    def fit_to(self, values: Array) -> None:
         """Choose the edges of the bins: quantiles, or all values of a column that has few.
 
         Args:
@@ -111,7 +113,7 @@ class BinnedNumbers(FittedLayer):
         return keras.ops.concatenate([bounded, inputs[:, self._num_columns :], flat], axis=1)
 
 
-def _edges(values: np.ndarray, num_bins: int) -> np.ndarray:
+def _edges(values: Array, num_bins: int) -> Array:
     """Return the edges of at most `num_bins` bins, ascending; a single edge for a column with one distinct value."""
     distinct = np.unique(values)
     if len(distinct) <= num_bins + 1:
@@ -148,7 +150,7 @@ class CategoryEmbedding(FittedLayer):
             name="row",
         )
 
-    def fit_to(self, values: np.ndarray) -> None:
+    def fit_to(self, values: Array) -> None:
         """Count the rows of each category.
 
         Args:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from absl import logging
 
+from kubetfx.arrays import Array
 from kubetfx.models.features import LABEL
 from kubetfx.models.training_record import Fitted
 from kubetfx.models.training_rows import TrainingRows
@@ -53,15 +54,15 @@ def choose(network: Fitted, trees: Fitted, validation: TrainingRows, *, is_class
     return Fitted(model, fitted[better].history | {"choice": choice, "beside": fitted[other].history})
 
 
-def _answers(model: keras.Model, rows: TrainingRows) -> np.ndarray:
+def _answers(model: keras.Model, rows: TrainingRows) -> Array:
     """Return (rows, outputs) float64."""
     assert rows.arrays is not None  # trees were trained on such
     features = {name: array for name, array in rows.arrays.items() if name != LABEL}
-    found: np.ndarray = model.predict(features, batch_size=_BATCH, verbose=0).astype(np.float64)
+    found: Array = model.predict(features, batch_size=_BATCH, verbose=0).astype(np.float64)
     return found
 
 
-def _loss(answers: np.ndarray, rows: TrainingRows, *, is_classifier: bool) -> float:
+def _loss(answers: Array, rows: TrainingRows, *, is_classifier: bool) -> float:
     labels, weights = rows.labels, rows.weights
     if is_classifier:
         likelihoods = answers[np.arange(len(labels)), labels.astype(np.int64)]

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from kubetfx.arrays import Array
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.columns import known_types
@@ -144,7 +145,7 @@ def join(encodings: Sequence[Encoding], *, model: ModelConfig, num_outputs: int)
     return keras.Model(inputs, outputs, name="network")
 
 
-def with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) -> keras.Model:
+def with_head(network: keras.Model, *, labels: Array, is_classifier: bool) -> keras.Model:
     """Give a network the last step to what clients read: probabilities, or values in the label's own unit.
 
     Args:
@@ -167,7 +168,7 @@ def with_head(network: keras.Model, *, labels: np.ndarray, is_classifier: bool) 
     return keras.Model(network.input, outputs, name=network.name)
 
 
-def sized(model: ModelConfig, rows: Mapping[str, np.ndarray], *, num_rows: int) -> ModelConfig:
+def sized(model: ModelConfig, rows: Mapping[str, Array], *, num_rows: int) -> ModelConfig:
     """Return the config with as many bins as are fast for the table's size; and members, if it does not say how many.
 
     Args:

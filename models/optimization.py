@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import ConfigError
 from kubetfx.models.layers import FittedLayer
@@ -20,7 +21,7 @@ def compile_model(
     model: keras.Model,
     training: TrainingConfig,
     *,
-    labels: np.ndarray,
+    labels: Array,
     num_steps: int,
     is_classifier: bool,
     has_one_hot_labels: bool,
@@ -55,7 +56,7 @@ def compile_model(
     model.reset_metrics()  # their variables are there now, as a checkpoint needs them
 
 
-def _loss(training: TrainingConfig, labels: np.ndarray, *, is_classifier: bool, is_one_hot: bool) -> Any:
+def _loss(training: TrainingConfig, labels: Array, *, is_classifier: bool, is_one_hot: bool) -> Any:
     if is_classifier and is_one_hot:
         return keras.losses.CategoricalCrossentropy(label_smoothing=training.label_smoothing)
     if is_classifier:
@@ -161,7 +162,7 @@ class _RatesOfWeights:
         own: Any = self
         path = own._trainable_variables[own._get_variable_index(variable)].path
         share = self.shares.get(path, 1.0)
-        super().update_step(gradient, variable, learning_rate * share)  # type: ignore[misc]
+        super().update_step(gradient, variable, learning_rate * share)  # type: ignore[misc]  # the optimizer has it
 
 
 def own_rates(model: keras.Model) -> dict[str, float]:
@@ -202,7 +203,7 @@ def schedule_callbacks(training: TrainingConfig) -> list[keras.callbacks.Callbac
 
 
 def class_weights(
-    training: TrainingConfig, labels: np.ndarray, *, classes: tuple[str, ...], row_weights: np.ndarray | None = None
+    training: TrainingConfig, labels: Array, *, classes: tuple[str, ...], row_weights: Array | None = None
 ) -> dict[int, float] | None:
     """Return the weight of each class by index; None if all weigh the same.
 

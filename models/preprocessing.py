@@ -15,6 +15,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_transform import tf2_utils
 from tensorflow_transform.tf_metadata import schema_utils
 
+from kubetfx.arrays import Array
 from kubetfx.models.examples import in_parts, read_ahead
 from kubetfx.models.features import TEXT, raw_schema, role_of
 from kubetfx.models.raw_inputs import Packed, RawInputs
@@ -64,7 +65,7 @@ class Preprocessing(tf.Module):
         """
         return dict(self._of_packed(packed))
 
-    def of_block(self, block: pa.RecordBatch) -> dict[str, np.ndarray]:
+    def of_block(self, block: pa.RecordBatch) -> dict[str, Array]:
         """Return features and label of a block of examples.
 
         Args:
@@ -79,7 +80,7 @@ class Preprocessing(tf.Module):
             return found[0]
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
-    def _of_part(self, part: pa.RecordBatch) -> dict[str, np.ndarray]:
+    def _of_part(self, part: pa.RecordBatch) -> dict[str, Array]:
         return {name: tensor.numpy() for name, tensor in self(self.inputs.pack(part)).items()}
 
     def _of_columns(self, columns: Mapping[str, Any]) -> dict[str, tf.Tensor]:

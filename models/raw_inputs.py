@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from kubetfx.errors import DataError
-from kubetfx.models.features import MISSING_INTEGER
+from kubetfx.models.columns.column_type import MISSING_INTEGER
 
 Packed = dict[str, Any]
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.models.columns.text.encoders import PIECES, TOKENS
 
 POOL = 32
 """Batches whose rows are sorted by length at a time: few enough that a row has other neighbours in each epoch."""
 
 
-def lengths_of(features: Mapping[str, np.ndarray]) -> np.ndarray | None:
+def lengths_of(features: Mapping[str, Array]) -> Array | None:
     """Return how many tokens the longest text of each row has, (rows,) int32. None: no feature is padded.
 
     Args:
@@ -21,12 +22,12 @@ def lengths_of(features: Mapping[str, np.ndarray]) -> np.ndarray | None:
     padded = [features[name] for name in (TOKENS, PIECES) if name in features]
     if not padded:
         return None
-    lengths: np.ndarray = np.max([(tokens > 0).sum(axis=-1).max(axis=-1) for tokens in padded], axis=0)
+    lengths: Array = np.max([(tokens > 0).sum(axis=-1).max(axis=-1) for tokens in padded], axis=0)
     return lengths.astype(np.int32)
 
 
 def batches_of_indices(
-    num_rows: int, batch_size: int, *, seed: int | None, lengths: np.ndarray | None = None
+    num_rows: int, batch_size: int, *, seed: int | None, lengths: Array | None = None
 ) -> tf.data.Dataset:
     """Return the rows of each batch of an epoch, in another order in each epoch: all of an epoch are drawn at once,
     since tf.data's own shuffling of single elements takes longer than a small network.
@@ -55,7 +56,7 @@ def batches_of_indices(
     return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(num_rows / batch_size)))
 
 
-def _by_length(indices: tf.Tensor, lengths: np.ndarray, batch_size: int, *, seed: list["int | tf.Tensor"]) -> tf.Tensor:
+def _by_length(indices: tf.Tensor, lengths: Array, batch_size: int, *, seed: list["int | tf.Tensor"]) -> tf.Tensor:
     """Sort shuffled rows by length, some batches at a time, and shuffle the batches. The rows of the last batch, if it
     has fewer than the others, are any: were they the longest, these would count more per row in each epoch.
     """

@@ -1,15 +1,13 @@
 """How often each row counts: the cells of `training.sample_weight`."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kubetfx.arrays import Array
 from kubetfx.errors import DataError
-
-Array = np.ndarray[Any, Any]
 
 
 def weights_of(block: pa.RecordBatch, column: str | None) -> Array:

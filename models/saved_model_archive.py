@@ -47,7 +47,8 @@ class SavedModelArchive:
         traced = tf.function(function, autograph=False)
         _as_for_a_saved_model(traced.get_concrete_function, signature)
         self._archive.add_endpoint(name, traced)
-        return traced
+        call: Callable[[Any], Any] = traced
+        return call
 
     def write(self, path: Path) -> None:
         """Write the SavedModel.

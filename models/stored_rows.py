@@ -18,6 +18,7 @@ from typing import IO
 import numpy as np
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.errors import TrainingError
 from kubetfx.models.examples import read_ahead
 
@@ -28,7 +29,7 @@ BUFFER_BYTES = 2**26
 _FREE_BYTES = 2**27
 """Free bytes of the disk, which are left for what else the training writes."""
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, Array]
 
 
 class StoredRows:
@@ -151,7 +152,7 @@ class StoredRows:
             position += rows
         return read_ahead(reads, threads=1)
 
-    def _read(self, starts: np.ndarray, order: np.ndarray | None, skipped: int) -> Arrays:
+    def _read(self, starts: Array, order: Array | None, skipped: int) -> Arrays:
         """Return the rows of some blocks in an order, without the first `skipped` rows."""
         return {
             name: (rows if order is None else rows[order])[skipped:]
@@ -159,7 +160,7 @@ class StoredRows:
             for rows in [self._blocks_of(name, starts)]
         }
 
-    def _blocks_of(self, name: str, starts: np.ndarray) -> np.ndarray:
+    def _blocks_of(self, name: str, starts: Array) -> Array:
         dtype, shape = self._kinds[name]
         counts = np.minimum(BLOCK_ROWS, self.num_rows - starts)
         found = np.empty((int(counts.sum()), *shape), dtype)

@@ -6,7 +6,7 @@ each unit): Jacob et al., "Quantization and Training of Neural Networks for Effi
 (CVPR 2018), for weights alone. Training knows nothing of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from kubetfx.arrays import Array
 from kubetfx.models.calibration import answers_of
 from kubetfx.models.forest import Forest
 from kubetfx.models.temperature import cross_entropy
@@ -37,7 +38,8 @@ class RoundedNetwork(keras.layers.Layer):
 
     def __init__(self, network: keras.Model, *, kind: str, **keywords: Any) -> None:
         super().__init__(trainable=False, dtype="float32", **keywords)
-        self._network = lambda: network  # Keras takes every layer that it sees for a part, with its weights
+        # Keras takes every layer that it sees for a part, with its weights.
+        self._network: Callable[[], keras.Model] = lambda: network
         self._stored = [self._store(variable, kind, number) for number, variable in enumerate(network.variables)]
         self._output_shape = network.output.shape
 
@@ -58,7 +60,7 @@ class RoundedNetwork(keras.layers.Layer):
         rounded = np.round(values / np.where(scales > 0, scales, 1)).astype(np.int8)
         return [self._add(rounded, f"weight_{number}"), self._add(scales.astype(np.float32), f"scales_{number}")]
 
-    def _add(self, values: np.ndarray, name: str) -> Any:
+    def _add(self, values: Array, name: str) -> Any:
         return self.add_weight(
             shape=values.shape,
             dtype=values.dtype.name,
@@ -108,7 +110,8 @@ def bytes_of(variable: Any) -> int:
     Args:
         variable: A Keras variable.
     """
-    return int(np.prod(variable.shape, dtype=np.int64)) * tf.as_dtype(variable.dtype).size
+    bytes_of_one: int = tf.as_dtype(variable.dtype).size
+    return int(np.prod(variable.shape, dtype=np.int64)) * bytes_of_one
 
 
 def with_rounded_weights(fitted: Fitted, kind: str, validation: tuple[tf.data.Dataset, int]) -> Fitted:
@@ -155,7 +158,7 @@ def _compared(model: keras.Model, rounded: keras.Model, batches: tf.data.Dataset
     }
 
 
-def _loss(labels: np.ndarray, answers: np.ndarray, weights: np.ndarray) -> float:
+def _loss(labels: Array, answers: Array, weights: Array) -> float:
     if np.issubdtype(labels.dtype, np.floating):
         return float(np.average(np.square(answers.reshape(-1) - labels), weights=weights))
     return cross_entropy(labels, answers, weights, temperature=1.0)

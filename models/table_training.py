@@ -7,9 +7,9 @@ The loop is in models/training_loop.py.
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.models.team import Team
 from kubetfx.models.training_loop import TrainedModel
 
@@ -115,7 +115,7 @@ class TrainedTable(TrainedModel):
         """All that a checkpoint has to hold, in an order that depends on the config alone."""
         return [*super().changing_variables, *self._averages, self._num_steps]
 
-    def swap(self, weights: list[np.ndarray] | None = None) -> list[np.ndarray]:
+    def swap(self, weights: list[Array] | None = None) -> list[Array]:
         """Replace the weights by their averages, or by other weights.
 
         Args:
@@ -135,7 +135,7 @@ class AveragedWeights(keras.callbacks.Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weights: list[np.ndarray] = []
+        self.weights: list[Array] = []
         """Weights from before a validation, until the next epoch begins."""
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:

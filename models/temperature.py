@@ -6,9 +6,9 @@ probabilities, which differ from a network's by a constant per row, so that tree
 networks are. The likeliest class stays what it is.
 """
 
-from typing import Any
-
 import numpy as np
+
+from kubetfx.arrays import Array
 
 LOWEST, HIGHEST = 0.05, 20.0
 """Bounds of the temperature."""
@@ -16,8 +16,6 @@ DOUBT = float(np.log(2))
 """Deviation of the logarithm of the temperature before any row is seen: half or twice is as far as one would guess."""
 SMALLEST = float(np.finfo(np.float32).tiny)
 """Lower bound of a probability whose logarithm is taken."""
-
-Array = np.ndarray[Any, Any]
 
 
 def find_temperature(labels: Array, probabilities: Array, weights: Array) -> float:

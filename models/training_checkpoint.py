@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import PUSH_RECORD
 from kubetfx.code_digest import code_digest
 from kubetfx.config.training_section import TrainingConfig
@@ -211,12 +212,12 @@ def discard(folder: Path | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _from_dtype(array: np.ndarray) -> np.ndarray:
+def _from_dtype(array: Array) -> Array:
     """NumPy has no file format for bfloat16; as float32 it keeps its value."""
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
-def _to_dtype(array: np.ndarray, dtype: str) -> Any:
+def _to_dtype(array: Array, dtype: str) -> Any:
     return keras.ops.cast(array, dtype) if dtype == "bfloat16" else array
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from kubetfx.arrays import Array
 from kubetfx.errors import DataError, TrainingError
 from kubetfx.models.examples import RowGroup, read_blocks, read_groups, row_groups
 from kubetfx.models.features import LABEL, WEIGHT
@@ -34,7 +35,7 @@ class TrainingRows:
 
     num_rows: int
     """Number of rows of the split, whoever has them."""
-    labels: np.ndarray
+    labels: Array
     """(rows,) int64 index of the class or float32 number: of the rows, or of `sample` where this process has a part."""
     arrays: Arrays | None
     """Features and label by name, (rows, ...); None when they are larger than the cache."""
@@ -42,13 +43,13 @@ class TrainingRows:
     """The same, and the weights if there are any, in files: when they are larger than the cache."""
     sample: Arrays = field(default_factory=dict)
     """Features and label by name, (rows, ...): of all rows, or of every so many where they are not in memory."""
-    weights: np.ndarray | None = None
+    weights: Array | None = None
     """(rows,) float32, how often each of `labels` counts, on average once; None: each counts once."""
     digest: str = ""
     """Digest of all that is trained on."""
     team: Team = field(default_factory=Team)
     """The processes that train. If they are several, each has a part of the split's rows in files."""
-    lengths: np.ndarray | None = None
+    lengths: Array | None = None
     """(rows,) tokens of each row in memory that is padded to the longest of its batch: batches are of about one length.
     None: any rows are a batch."""
 
@@ -221,7 +222,7 @@ def _load_part(
     groups: Sequence[tuple[RowGroup, Any]],
     preprocess: Preprocessing,
     first: Arrays,
-    weights: np.ndarray | None,
+    weights: Array | None,
     *,
     scratch: Path,
     team: Team,
@@ -278,15 +279,15 @@ def _reweighted(row: dict[str, tf.Tensor], weight: tf.Tensor) -> dict[str, tf.Te
     return {**row, WEIGHT: before * weight}
 
 
-def _bytes_of(array: np.ndarray) -> bytes | memoryview:
+def _bytes_of(array: Array) -> bytes | memoryview:
     return b"\x1f".join(array.ravel()) if array.dtype == object else np.ascontiguousarray(array).data
 
 
-def _weighted(found: Arrays, weights: np.ndarray | None, rows: slice) -> Arrays:
+def _weighted(found: Arrays, weights: Array | None, rows: slice) -> Arrays:
     return found if weights is None else {**found, WEIGHT: weights[rows]}
 
 
-def _read_weights(files: list[str], column: str) -> np.ndarray:
+def _read_weights(files: list[str], column: str) -> Array:
     """Return (rows,) float32, on average 1: the learning rate suits weights of any size."""
     found = np.concatenate([weights_of(block, column) for block in read_blocks(files, [column])])
     if not found.any():
@@ -294,4 +295,5 @@ def _read_weights(files: list[str], column: str) -> np.ndarray:
             f"training.sample_weight: all rows of a split weigh 0 in the column {column!r}. Received: {len(found):,} "
             "rows of the training or validation split. Give it rows that count, or leave training.sample_weight out."
         )
-    return (found / found.mean()).astype(np.float32)
+    relative: Array = (found / found.mean()).astype(np.float32)
+    return relative

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.models.columns import known_types
 from kubetfx.models.features import LABEL, Features
 from kubetfx.models.forest_tables import Tree
@@ -77,11 +78,11 @@ class Codes:
 
     columns: range
     """Those of the matrix that have categories."""
-    values: Sequence[np.ndarray]
+    values: Sequence[Array]
     """(categories,) float32 in ascending order, for each of them."""
 
     @classmethod
-    def of(cls, matrix: np.ndarray, columns: range) -> "Codes":
+    def of(cls, matrix: Array, columns: range) -> "Codes":
         """Find the categories of the training rows.
 
         Args:
@@ -93,7 +94,7 @@ class Codes:
         """
         return cls(columns, [np.unique(matrix[:, column]) for column in columns])
 
-    def encode(self, matrix: np.ndarray) -> None:
+    def encode(self, matrix: Array) -> None:
         """Put codes into a matrix instead of categories, NaN for those that training has not seen.
 
         Args:
@@ -114,7 +115,7 @@ class Codes:
         """
         return [replace(tree, sets=self._decoded(tree)) for tree in trees]
 
-    def _decoded(self, tree: Tree) -> list[np.ndarray]:
+    def _decoded(self, tree: Tree) -> list[Array]:
         sets = list(tree.sets)
         for node in np.flatnonzero(tree.decisions & 1):
             values = self.values[tree.features[node] - self.columns.start]

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from kubetfx.arrays import Array
 from kubetfx.config.model_section import TreesConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.cores import num_cores
@@ -51,7 +52,7 @@ def fit_trees(
     config: TreesConfig,
     training: TrainingConfig,
     log_folder: Path,
-    watch: Callable[[int, Callable[[], np.ndarray]], None] | None = None,
+    watch: Callable[[int, Callable[[], Array]], None] | None = None,
 ) -> Fitted:
     """Train trees until the validation loss no longer falls.
 
@@ -130,11 +131,11 @@ def fit_trees(
     return Fitted(tree_model(trees, columns, spec, num_classes=len(features.classes)), document)
 
 
-def _tell(watch: Callable[[int, Callable[[], np.ndarray]], None], matrix: np.ndarray, told: Any) -> None:
+def _tell(watch: Callable[[int, Callable[[], Array]], None], matrix: Array, told: Any) -> None:
     """Tell a watch of a round, as a callback of LightGBM."""
 
-    def predictions() -> np.ndarray:
-        found: np.ndarray = told.model.predict(matrix, num_iteration=told.iteration + 1)
+    def predictions() -> Array:
+        found: Array = told.model.predict(matrix, num_iteration=told.iteration + 1)
         is_binary = found.ndim == 1 and told.params["objective"] == "binary"
         return np.stack([1 - found, found], axis=1) if is_binary else found.reshape(len(matrix), -1)
 
@@ -178,7 +179,7 @@ class _Answer(keras.layers.Layer):
         return tf.cast(inputs, tf.float32)
 
 
-def _matrix(rows: TrainingRows, columns: SplitColumns, training: TrainingConfig) -> np.ndarray:
+def _matrix(rows: TrainingRows, columns: SplitColumns, training: TrainingConfig) -> Array:
     """Return (rows, columns) float32, which LightGBM wants whole."""
     if rows.arrays is None:
         raise TrainingError(
@@ -188,7 +189,7 @@ def _matrix(rows: TrainingRows, columns: SplitColumns, training: TrainingConfig)
         )
     features = {name: tf.constant(array) for name, array in rows.arrays.items() if name != LABEL}
     with tf.device("CPU:0"):
-        matrix: np.ndarray = columns(features).numpy()
+        matrix: Array = columns(features).numpy()
     return matrix
 
 

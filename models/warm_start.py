@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import PUSH_RECORD, SAVED_MODEL, VOCABULARIES, WEIGHTS
 from kubetfx.config.model_section import DEFAULT_MODULE
 from kubetfx.models.columns import known_types
@@ -65,7 +66,7 @@ class ServedWeights:
         """
         document = json.loads((path / WEIGHTS).read_text(encoding="utf-8"))
         reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
-        self.values: dict[str, np.ndarray] = {
+        self.values: dict[str, Array] = {
             name: reader.get_tensor(_VALUES.format(number=number))
             for number, name in enumerate(document.pop("weights"))
             if name is not None
@@ -197,10 +198,10 @@ def _why_anew(name: str, changed: Collection[str], *, is_own: bool) -> str | Non
 
 
 def _by_value(
-    weight: Any, before: np.ndarray, embedded: EmbeddedVocabulary, served: ServedWeights, vocabularies: Path
-) -> np.ndarray:
+    weight: Any, before: Array, embedded: EmbeddedVocabulary, served: ServedWeights, vocabularies: Path
+) -> Array:
     """Return the served vectors, each where the new vocabulary has its value; other values keep what they have."""
-    vectors = keras.ops.convert_to_numpy(weight).copy()
+    vectors: Array = keras.ops.convert_to_numpy(weight).copy()
     first, tokens = embedded.first_row, _tokens(vocabularies / embedded.vocabulary)
     places = {token: first + number for number, token in enumerate(_tokens(served.vocabularies / embedded.vocabulary))}
     for number, token in enumerate(tokens, start=first):

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from kubetfx.artifacts import CONTENT_HASH
 from kubetfx.components.data import beam_mode, data_source, image_files, picture_columns, table_profile, tables
 from kubetfx.components.data.column_roles import choose_role
 from kubetfx.components.data.span_store import FOLDER, SpanStore
@@ -23,8 +24,9 @@ from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.config.yaml_text import in_one_line
 from kubetfx.engine import arguments as engine_arguments
 from kubetfx.errors import ConfigError, DataError, StorageError, UsageError
-from kubetfx.models.columns import known_types
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.columns.text.pretrained_folder import PretrainedFolder
+from kubetfx.models.features import IMAGE
 from kubetfx.models.row_weights import check_weights
 from kubetfx.progress import Begin, End, Message, Progress
 from kubetfx.proxies import proxy_of
@@ -39,7 +41,7 @@ _ROWS_OF_CLASSES = 20
 _MAX_SLICES = 1_000
 _MAX_NOTES = 10
 _CONNECT_SECONDS = 5.0
-_UNIQUE_PROPERTIES = ("brightness", image_files.CONTENT_HASH, "num_bytes", image_files.PATH)
+_UNIQUE_PROPERTIES = ("brightness", CONTENT_HASH, "num_bytes", image_files.PATH)
 """Properties of images of which nearly every image has another value."""
 
 
@@ -297,7 +299,7 @@ def _check_reachable(endpoint: EndpointConfig) -> None:
             ) from None
 
 
-def _check_label_fits_task(label: table_profile.Column, config: PipelineConfig) -> None:
+def _check_label_fits_task(label: ColumnProfile, config: PipelineConfig) -> None:
     name = config.data.label
     if config.model.task == "regression":
         if label.type == "string":
@@ -344,7 +346,7 @@ def _check_weights(profile: table_profile.TableProfile, files: TableFiles, confi
     check_weights(blocks, column=weight, label=config.data.label)
 
 
-def _own_role(column: table_profile.Column) -> str:
+def _own_role(column: ColumnProfile) -> str:
     return "categorical" if column.type == "string" else "numeric"
 
 
@@ -366,8 +368,8 @@ def _check_columns(profile: table_profile.TableProfile, config: PipelineConfig) 
             f"Received: {', '.join(features)}. Add others; or say in pipeline.yaml that one is used nevertheless, "
             f"features: {in_one_line({_own_role(profile.column(features[0])): features[:1]})} for example."
         )
-    if config.model.kind == "trees" and known_types.Image.tag in roles:
-        raise ConfigError(NO_PICTURES.format(column=features[roles.index(known_types.Image.tag)]))
+    if config.model.kind == "trees" and IMAGE in roles:
+        raise ConfigError(NO_PICTURES.format(column=features[roles.index(IMAGE)]))
     slices, folds = _sliced_columns(config), config.evaluation.cross_validation
     for section, names in {
         **{f"features.{key}": names for key, names in config.features.by_role.items() if key != "image"},

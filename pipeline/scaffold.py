@@ -15,12 +15,13 @@ from PIL import Image
 from kubetfx.components.data import image_files, picture_columns, table_profile, tables
 from kubetfx.components.data.column_roles import choose_role
 from kubetfx.config.data_section import IMAGE_LABEL, MODEL_OUTPUTS, DataConfig, FeaturesConfig
-from kubetfx.config.model_section import Task
+from kubetfx.config.metric_catalogue import Task
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.yaml_text import in_one_line, parse
 from kubetfx.errors import UsageError
-from kubetfx.models.columns import known_types
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.columns.date_cells import date_format_of_numbers
+from kubetfx.models.features import IMAGE, TEXT
 from kubetfx.pipeline import preflight
 from kubetfx.serving.image_folders import pictures_below
 from kubetfx.storage import is_url, is_web
@@ -144,7 +145,7 @@ def _render_table(place: str, label: str, *, shown_path: str, settings: Mapping[
     lines += ["# features:", *(f"#   {key}: []" for key in ("numeric", "categorical", "date", "list", "text")), ""]
     used = {role for _, role, _ in roles} - {_LEFT_OUT}
     lines += _model(used, f"{task}{_other_task(label_column)}")
-    lines += _training(profile.num_rows, is_text=used == {known_types.Text.tag})
+    lines += _training(profile.num_rows, is_text=used == {TEXT})
     lines += ["", "# A model that misses a threshold is not pushed.", "evaluation:", "  thresholds:"]
     lines += _thresholds(values, task)
     lines += ["  slices: []  # columns by whose values the metrics are also shown", "", *_VALIDATION[:-1]]
@@ -183,12 +184,12 @@ def _types(
         yield f"    {in_one_line(column.name)}: {in_one_line(one)}  # or {others}: the cells do not tell day from month"
 
 
-def _is_class(label: table_profile.Column) -> bool:
+def _is_class(label: ColumnProfile) -> bool:
     few = label.num_distinct is not None and label.num_distinct <= _MAX_INTEGER_CLASSES
     return label.type == "string" or (label.type == "int64" and few)
 
 
-def _other_task(label: table_profile.Column) -> str:
+def _other_task(label: ColumnProfile) -> str:
     """Return a comment that says why the task was chosen, where the label could be of the other."""
     if label.type != "int64":
         return ""
@@ -213,9 +214,7 @@ def _value(text: str) -> str:
     return in_one_line(text if is_web(text) else text.replace("${", "$${"))
 
 
-def _roles(
-    profile: table_profile.TableProfile, label: table_profile.Column, clashes: list[str]
-) -> list[tuple[str, str, str]]:
+def _roles(profile: table_profile.TableProfile, label: ColumnProfile, clashes: list[str]) -> list[tuple[str, str, str]]:
     roles: list[tuple[str, str, str]] = []
     for column in profile.columns:
         if column.name != label.name and column.name not in clashes:
@@ -231,10 +230,10 @@ def _batch_size(num_rows: int) -> int:
 def _model(used: Collection[str], task: str) -> list[str]:
     """Return the model of a table whose columns are of some types."""
     lines = ["model:", f"  task: {task}"]
-    if used == {known_types.Text.tag}:
+    if used == {TEXT}:
         lines.append("  hidden_units: []  # of text alone, a linear model is hard to beat")
     else:
-        if known_types.Image.tag not in used:  # trees take no pictures
+        if IMAGE not in used:  # trees take no pictures
             lines.append(
                 "  kind: auto  # a network and boosted trees: the better one, or their average; or network, or trees"
             )
@@ -261,7 +260,7 @@ def _training(num_rows: int, *, is_text: bool) -> list[str]:
     return lines
 
 
-def _label_values(label: table_profile.Column, files: TableFiles, data: DataConfig) -> pa.ChunkedArray:
+def _label_values(label: ColumnProfile, files: TableFiles, data: DataConfig) -> pa.ChunkedArray:
     blocks = [
         block.column(0)
         for path in files.paths

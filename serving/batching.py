@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 
+from kubetfx.arrays import Array
 from kubetfx.errors import UsageError
 from kubetfx.serving.inference import GraphCall
 from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code, ServingError, invalid_argument
 
-Array = np.ndarray[Any, Any]
 _Done = Callable[[Any, BaseException | None], None]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import DEFAULT_SIGNATURE
 from kubetfx.errors import KubetfxError, UsageError
 from kubetfx.serving import model_columns
@@ -19,7 +20,6 @@ from kubetfx.tables.table_file import BadRow, Rows
 if TYPE_CHECKING:  # a client of a server does without TensorFlow
     from kubetfx.serving.saved_model import SavedModel, Signature
 
-Array = np.ndarray[Any, Any]
 
 TABLE_BATCH = 4_096
 IMAGE_BATCH = 32

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kubetfx.arrays import Array
 from kubetfx.errors import DataError, KubetfxError, UsageError
 from kubetfx.tables.table_file import BadRow, Block
 
@@ -213,7 +214,7 @@ def finished_blocks(folder: Path) -> set[int]:
 
 
 def write_block(
-    folder: Path, block: Block, *, index: np.ndarray, columns: Mapping[str, pa.Array], bad: Sequence[BadRow]
+    folder: Path, block: Block, *, index: Array, columns: Mapping[str, pa.Array], bad: Sequence[BadRow]
 ) -> None:
     """Write what came of a block.
 

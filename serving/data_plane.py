@@ -9,12 +9,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 from google.protobuf import wrappers_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2  # type: ignore[import-untyped]
+from tensorflow_serving.apis import get_model_metadata_pb2, model_pb2
 
+from kubetfx.arrays import Array
 from kubetfx.serving import inference
 from kubetfx.serving.batching import BatchingParameters, Scheduler, SessionThreads
 from kubetfx.serving.inference import Classification, GraphCall, Regression, Task
@@ -26,8 +25,6 @@ from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code, ServingError
 from kubetfx.serving.version_state import VersionStatus
 from kubetfx.serving.versions import ModelManager
-
-Array = np.ndarray[Any, Any]
 
 _THREADS_PER_CORE = 4
 

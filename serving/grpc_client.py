@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow.core.framework import types_pb2
-from tensorflow_serving.apis import (  # type: ignore[import-untyped]
+from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     model_management_pb2,
@@ -20,6 +20,7 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     prediction_service_pb2_grpc,
 )
 
+from kubetfx.arrays import Array
 from kubetfx.errors import RequestError, UsageError
 from kubetfx.proxies import is_loopback
 from kubetfx.serving.predict_client import (
@@ -39,7 +40,7 @@ from kubetfx.serving.status import Code, ServingError
 from kubetfx.serving.tensor_proto import from_array, to_array
 from kubetfx.serving.version_state import State, VersionStatus
 from kubetfx.tables import json_bytes
-from kubetfx.tables.as_text import padded
+from kubetfx.tables.as_text import in_utf8, padded
 
 _OF_THE_WAY = (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED)
 """Codes that gRPC itself gives to a request that nobody answered."""
@@ -155,12 +156,12 @@ def _model_spec(target: Target) -> model_pb2.ModelSpec:
     return spec
 
 
-def _column(name: str, rows: Sequence[Row], dtype: str) -> np.ndarray[Any, Any]:
+def _column(name: str, rows: Sequence[Row], dtype: str) -> Array:
     try:
         values = [row[name] for row in rows]
         if dtype == "DT_STRING":
             if any(isinstance(value, list) for value in values):
-                return np.frompyfunc(str.encode, 1, 1)(padded(pa.array(values, pa.list_(pa.string()))))
+                return in_utf8(padded(pa.array(values, pa.list_(pa.string()))))
             return np.array([_to_bytes(value) for value in values], object)
         return np.array(values, tf.as_dtype(types_pb2.DataType.Value(dtype)).as_numpy_dtype)
     except KeyError:
@@ -176,7 +177,7 @@ def _to_bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-def _rows(columns: Mapping[str, np.ndarray[Any, Any]], num_rows: int) -> Iterator[dict[str, Any]]:
+def _rows(columns: Mapping[str, Array], num_rows: int) -> Iterator[dict[str, Any]]:
     lists = {name: _texts(array.tolist()) for name, array in columns.items()}
     for index in range(num_rows):
         yield {name: values[index] for name, values in lists.items()}

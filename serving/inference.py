@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import DEFAULT_SIGNATURE
 from kubetfx.serving.saved_model import SavedModel, Signature
 from kubetfx.serving.status import Code, ServingError, invalid_argument
 from kubetfx.serving.tensor_proto import array_dtype_name, dtype_name, shape_string
-
-Array = np.ndarray[Any, Any]
 
 _CLASSIFY_METHOD = "tensorflow/serving/classify"
 _REGRESS_METHOD = "tensorflow/serving/regress"

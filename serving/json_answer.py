@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import orjson
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import BYTES_SUFFIX
 from kubetfx.serving.json_tensor import RequestFormat
 from kubetfx.serving.status import invalid_argument
 from kubetfx.serving.tensor_proto import array_dtype_name
 from kubetfx.tables import json_bytes
-
-Array = np.ndarray[Any, Any]
 
 _WRITABLE = frozenset(np.dtype(name) for name in ("f4", "f8", "i1", "u1", "i2", "i4", "i8", "u4", "u8", "?", "O"))
 

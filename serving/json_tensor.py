@@ -17,11 +17,10 @@ import numpy as np
 from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow.core.framework import types_pb2
 
+from kubetfx.arrays import Array
 from kubetfx.serving.json_document import debug_string, json_type, parse_error
 from kubetfx.serving.status import Code, ServingError, invalid_argument
 from kubetfx.serving.tensor_proto import dtype_name, shape_string
-
-Array = np.ndarray[Any, Any]
 
 _MAX_DIMENSIONS = 64
 """For a tensor: what NumPy has at most. TensorFlow has 254, which no network takes."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.serving.tfrecords import Records
 
 if TYPE_CHECKING:
     from kubetfx.serving.logged_rows import Block, Wanted
 
-Array = np.ndarray[Any, Any]
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _MAX_GAPS = 512
@@ -119,7 +119,7 @@ class Layout:
             if isinstance(one, _Numbers):
                 size = int(np.prod(one.shape)) * np.dtype(one.dtype).itemsize
                 content = np.ascontiguousarray(pieces[one.run][found, one.start : one.start + size])
-                values = content.view(one.dtype).astype(np.float64)
+                values: Array = content.view(one.dtype).astype(np.float64)
             else:
                 starts, ends = (np.stack([texts[gap][end][found] for gap in one.gaps], axis=1) for end in (0, 1))
                 values = np.empty(starts.size, object)

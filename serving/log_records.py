@@ -8,22 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from tensorflow.core.example import example_pb2
-from tensorflow_serving.apis import (  # type: ignore[import-untyped]
+from tensorflow_serving.apis import (
     input_pb2,
     model_pb2,
     predict_pb2,
     prediction_log_pb2,
 )
 
+from kubetfx.arrays import Array
 from kubetfx.serving import responses
 from kubetfx.serving.inference import Classification, Regression, Task
 from kubetfx.serving.saved_model import TAGS
 from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.tensor_proto import field, to_bytes, varint
-
-Array = np.ndarray[Any, Any]
 
 _PREDICT_LOG = prediction_log_pb2.PredictionLog.PREDICT_LOG_FIELD_NUMBER
 _REQUEST = prediction_log_pb2.PredictLog.REQUEST_FIELD_NUMBER

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from kubetfx.arrays import Array
 from kubetfx.serving.log_layouts import Layout, LayoutError, layout_of
 from kubetfx.serving.log_messages import head_of, message
 from kubetfx.serving.tfrecords import Records
-
-Array = np.ndarray[Any, Any]
 
 PROBABILITIES, VALUE, SCORE, LABEL = "probabilities", "value", "score", "label"
 """Outputs of a model: of a classification (rows, classes) float, of a regression (rows,)."""

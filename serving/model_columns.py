@@ -14,16 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import BYTES_SUFFIX, IMAGE_BYTES, IMAGE_PATH
 from kubetfx.errors import DataError, KubetfxError, UsageError
-from kubetfx.tables.as_text import is_list, padded, texts_of
+from kubetfx.tables.as_text import in_utf8, is_list, padded, texts_of
 from kubetfx.tables.spelled_numbers import understand
 from kubetfx.tables.table_file import BadRow, Rows
 
 if TYPE_CHECKING:
     from kubetfx.serving.saved_model import Signature
 
-Array = np.ndarray[Any, Any]
 
 _MAX_IMAGE_BYTES = 128 * 2**20
 """Maximum number of bytes of a picture's file: a server takes no larger request."""
@@ -172,7 +172,7 @@ def to_feed(rows: Rows, columns: ModelColumns) -> Feed:
             continue
         column = rows.table.column(name).combine_chunks()
         if name in columns.lists:
-            arrays[name] = _ENCODED(padded(_as_lists(column)))
+            arrays[name] = in_utf8(padded(_as_lists(column)))
             continue
         arrays[name], bad = _to_array(column, dtype)
         for position in bad:
@@ -216,9 +216,6 @@ def _as_lists(column: pa.Array) -> pa.ListArray:
     if is_list(column.type):
         return column.cast(pa.list_(pa.string()))
     return pa.ListArray.from_arrays(pa.array(np.arange(len(column) + 1, dtype=np.int32)), texts_of(column))
-
-
-_ENCODED = np.frompyfunc(str.encode, 1, 1)
 
 
 def _to_array(column: pa.Array, dtype: np.dtype[Any]) -> tuple[Array, list[int]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from google.protobuf import text_format
-from tensorflow_serving.config import (  # type: ignore[import-untyped]
+from tensorflow_serving.config import (
     file_system_storage_path_source_pb2,
     model_server_config_pb2,
 )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import IMAGE_PATH
 from kubetfx.errors import RequestError
 from kubetfx.serving import model_columns
@@ -85,7 +86,7 @@ def _ask(
     return answers
 
 
-def _to_client_rows(columns: Mapping[str, np.ndarray[Any, Any]], pictures: Collection[str]) -> list[dict[str, Any]]:
+def _to_client_rows(columns: Mapping[str, Array], pictures: Collection[str]) -> list[dict[str, Any]]:
     """Return columns as rows for a client."""
     lists = {
         name: [_to_client_value(value, is_picture=name in pictures) for value in column.tolist()]

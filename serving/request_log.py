@@ -18,11 +18,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.errors import UsageError
 from kubetfx.serving import log_records
 from kubetfx.serving.inference import Classification, Regression, Task
@@ -36,7 +35,6 @@ from kubetfx.storage import Location, ObjectPath, check_writable
 
 _LOG = logging.getLogger(__name__)
 
-Array = np.ndarray[Any, Any]
 
 _WRITE_SECONDS = 0.2
 """Time between two looks at the queue; what was written in between reaches the file."""

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from tensorflow_serving.apis import (  # type: ignore[import-untyped]
+from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
     model_pb2,
@@ -12,12 +11,11 @@ from tensorflow_serving.apis import (  # type: ignore[import-untyped]
     regression_pb2,
 )
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import DEFAULT_SIGNATURE
 from kubetfx.serving.inference import Classification, Regression, Task
 from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.tensor_proto import from_array
-
-Array = np.ndarray[Any, Any]
 
 
 def model_spec(version: ServedVersion, signature_name: str) -> model_pb2.ModelSpec:

@@ -19,12 +19,11 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.saved_model import loader_impl
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import DEFAULT_SIGNATURE, SAVED_MODEL
 from kubetfx.serving.graph_parts import inlined, keep_signatures
 from kubetfx.serving.model_facts import ModelFacts, read_facts
 from kubetfx.serving.status import Code, ServingError, from_tensorflow
-
-Array = np.ndarray[Any, Any]
 
 TAGS = ("serve",)
 """Tags of the graph for serving: tensorflow/python/saved_model/tag_constants.py."""

@@ -9,9 +9,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
+from kubetfx.arrays import Array
 from kubetfx.serving.status import invalid_argument
-
-Array = np.ndarray[Any, Any]
 
 _MAX_ELEMENTS = 2**28
 """Elements of a tensor, at most: a shape of a few bytes can ask for more than fits into memory."""
@@ -173,7 +172,8 @@ def dtype_name(dtype: int) -> str:
     Args:
         dtype: a DataType.
     """
-    return types_pb2.DataType.Name(dtype).removeprefix("DT_").lower()
+    name: str = types_pb2.DataType.Name(dtype)
+    return name.removeprefix("DT_").lower()
 
 
 def array_dtype_name(array: Array) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import (  # type: ignore[import-untyped]
+from tensorflow_serving.apis import (
     input_pb2,
     predict_pb2,
     prediction_log_pb2,
@@ -134,7 +134,7 @@ def examples_of(message: input_pb2.Input) -> list[bytes]:
     return []
 
 
-def tasks_of(tasks: "list[object]") -> list[inference.Task]:
+def tasks_of(tasks: Iterable[Any]) -> list[inference.Task]:
     """Read the tasks of a MultiInference request.
 
     Args:
@@ -143,7 +143,4 @@ def tasks_of(tasks: "list[object]") -> list[inference.Task]:
     Returns:
         The tasks, in the request's order.
     """
-    return [
-        inference.Task(task.model_spec.name, task.model_spec.signature_name, task.method_name)  # type: ignore[attr-defined]
-        for task in tasks
-    ]
+    return [inference.Task(task.model_spec.name, task.model_spec.signature_name, task.method_name) for task in tasks]

@@ -115,7 +115,8 @@ def run_fn(fn_args: tfx.components.FnArgs) -> None:
 
     @tf.function(input_signature=examples)
     def transform_features_fn(serialized_tf_examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return tft_layer(tf.io.parse_example(serialized_tf_examples, raw_spec))
+        features: dict[str, tf.Tensor] = tft_layer(tf.io.parse_example(serialized_tf_examples, raw_spec))
+        return features
 
     model.tft_layer = tft_layer
     signatures = {"serving_default": serve_tf_examples_fn, "transform_features": transform_features_fn}

@@ -29,6 +29,7 @@ from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
 from tensorflow_transform.saved import saved_transform_io_v2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
+from kubetfx.arrays import Array
 from kubetfx.components.data.analysis_graphs import AnalysisGraphs, Binding, PreprocessingFn, Unsupported
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.engine.shared_places import folder_of
@@ -369,7 +370,7 @@ def _prune(operation: Any, inputs: list[Any]) -> list[tuple[int, Any]]:
     return pairs
 
 
-def _write_vocabulary(operation: Any, pairs: list[tuple[int, bytes]], folder: Path) -> np.ndarray:
+def _write_vocabulary(operation: Any, pairs: list[tuple[int, bytes]], folder: Path) -> Array:
     """Write the vocabulary, in tf.Transform's order by falling frequency or by hash, and return its file."""
     if operation.fingerprint_shuffle:
         ordered = sorted(pairs, key=lambda pair: hashlib.sha1(pair[1]).digest())
@@ -391,7 +392,7 @@ def _write_vocabulary(operation: Any, pairs: list[tuple[int, bytes]], folder: Pa
     return np.array(str(path))
 
 
-def _identity(operation: Any, inputs: list[Any]) -> Iterator[Any]:
+def _identity(operation: Any, inputs: list[Any]) -> Any:
     (outputs,) = inputs
     if len(outputs) != operation.num_outputs:
         raise ValueError(f"{operation.label} has {operation.num_outputs} outputs. Received: {len(outputs)}.")

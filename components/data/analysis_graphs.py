@@ -57,10 +57,12 @@ class AnalysisGraphs:
         Returns:
             The graph, its inputs and its outputs.
         """
-        traced = impl_helper.trace_preprocessing_function(self._of_packed, self._signature, False, str(self._temporary))
-        self._structured_inputs = traced[1]
-        self._fingerprint = graph_tools.get_analyzers_fingerprint(*traced[:2])
-        return traced
+        graph, inputs, outputs = impl_helper.trace_preprocessing_function(
+            self._of_packed, self._signature, False, str(self._temporary)
+        )
+        self._structured_inputs = inputs
+        self._fingerprint = graph_tools.get_analyzers_fingerprint(graph, inputs)
+        return graph, inputs, outputs
 
     def write(self, operation: Any, bindings: Iterable[Binding]) -> str:
         """Write the SavedModel of a phase.

@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
@@ -45,7 +45,7 @@ def run_on_beam(
             | "Merge" >> beam.CombineGlobally(_Merge(work)).without_defaults()
             | "Leave" >> beam.Map(_leave, str(place))
         )
-    result = cast(Result, pickle.loads(place.read_bytes()))
+    result: Result = pickle.loads(place.read_bytes())
     place.unlink()
     return result
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from kubetfx.arrays import Array
+
 FALSE_ALARMS = 1e-4
 """Number of runs with random splits of which one reports an unusual share by chance."""
 _SURPRISING = 3
@@ -11,7 +13,7 @@ _SURPRISING = 3
 _MAX_NAMED = 3
 
 
-def unusual_classes(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> dict[str, list[str]]:
+def unusual_classes(counts: Mapping[str, Array], classes: Sequence[str]) -> dict[str, list[str]]:
     """Compare the shares of the classes in each split with those of all rows.
 
     The rows of a split count as drawn without replacement, and the probability that a class is as rare or as frequent
@@ -48,7 +50,7 @@ def _named(one: str, several: str, names: Sequence[str]) -> str:
     return f"{one if len(names) == 1 else several} {shown}{more}"
 
 
-def _chances(own: np.ndarray, total: np.ndarray) -> np.ndarray:
+def _chances(own: Array, total: Array) -> Array:
     """Return (classes,) float64: the probability of a number of rows at least as far from the expected one."""
     rows, drawn = int(total.sum()), int(own.sum())
     share = total / max(rows, 1)

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kubetfx.components.data.table_profile import Column
 from kubetfx.components.data.word_counts import WordCounts
-from kubetfx.models.columns.column_profile import CellType
+from kubetfx.models.columns.column_profile import CellType, ColumnProfile
 from kubetfx.tables.as_text import texts_of
 
 ARROW_TYPES: Mapping[CellType, pa.DataType] = {
@@ -62,7 +61,7 @@ class ColumnScan:
             column_type: of its cells.
             max_unique: Number of values that are remembered as long as none has occurred twice. Default: MAX_UNIQUE.
         """
-        self._column = Column(name, column_type)
+        self._column = ColumnProfile(name, column_type)
         self._distinct: pa.Array | None = pa.nulls(0, ARROW_TYPES[column_type])  # pa.array imports pandas
         """None: there are too many."""
         self._has_more = False
@@ -192,7 +191,7 @@ class ColumnScan:
         if self._column.type != "float" and num_distinct < num_values:
             self._column = replace(self._column, values_repeat=True)
 
-    def column(self) -> Column:
+    def column(self) -> ColumnProfile:
         """Return the profile of the column."""
         self._merge()
         column = self._column
@@ -221,7 +220,7 @@ def _sum_of(array: pa.Array, *, largest: int) -> int:
     return int((high.as_py() << 32) + low.as_py())
 
 
-def with_values(column: Column, values: tuple[int | float | str, ...]) -> Column:
+def with_values(column: ColumnProfile, values: tuple[int | float | str, ...]) -> ColumnProfile:
     """Add the distinct values of a column, unless there are too many.
 
     Args:

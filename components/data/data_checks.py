@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import CONTENT_HASH, TRAIN
 from kubetfx.components.data import class_shares, leakage, near_copies, row_copies, text_judgement, text_statistics
 from kubetfx.components.data.example_parts import Part
@@ -296,7 +297,7 @@ def _copies(
     return findings
 
 
-def _share_not_by_chance(sample: pa.RecordBatch, columns: Sequence[str], keys: np.ndarray, num_rows: int) -> float:
+def _share_not_by_chance(sample: pa.RecordBatch, columns: Sequence[str], keys: Array, num_rows: int) -> float:
     """Return the share of rows with some keys for which no equal row is expected by chance, estimated from a sample.
 
     The number of other rows with the same cell, copies excluded, says how improbable the cell is. For independent

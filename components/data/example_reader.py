@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
+from kubetfx.arrays import Array
 from kubetfx.components.data.block_work import Run
 from kubetfx.components.data.span_shards import SpanShards
 from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.tables.files import TableFiles
 
-BlockReader = Callable[[Any], Iterator[tuple[pa.RecordBatch, np.ndarray]]]
+BlockReader = Callable[[Any], Iterator[tuple[pa.RecordBatch, Array]]]
 """Takes a shard, and yields blocks of its rows with the index of the split of each row, (rows,) int64. It can be
 pickled."""
 

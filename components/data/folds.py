@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.data.block_work import run_here
 from kubetfx.components.data.row_splits import by_time, times_of
@@ -22,7 +23,6 @@ from kubetfx.config.cross_validation_section import CrossValidationConfig
 from kubetfx.config.section import Section
 from kubetfx.errors import DataError
 
-Array = np.ndarray[Any, Any]
 LEFT_OUT = -1
 """The split of rows that a fold does not use: those that are newer than what it holds out."""
 
@@ -129,8 +129,9 @@ def _validation(training: Array, groups: Array | None, share: float, *, seed: in
     try:
         ((_, chosen),) = kind(1, test_size=share, random_state=seed).split(training, groups=own)
     except ValueError:  # too few
-        chosen = np.zeros(0, np.int64)
-    return training[chosen]
+        return training[:0]
+    rows: Array = training[chosen]
+    return rows
 
 
 def _in_time(rule: FoldRule, fold: int, keys: Keys) -> Array:

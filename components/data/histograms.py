@@ -7,10 +7,12 @@ import numpy as np
 from tensorflow_data_validation.utils import quantiles_util
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
+from kubetfx.arrays import Array
+
 _theirs = quantiles_util.generate_equi_width_histogram
 
 
-def bin_weights(boundaries: np.ndarray, cumulative: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def bin_weights(boundaries: Array, cumulative: Array) -> tuple[Array, Array, Array]:
     """Compute the weight of each bin between quantiles; equal bins share theirs.
 
     Args:
@@ -36,8 +38,8 @@ def bin_weights(boundaries: np.ndarray, cumulative: np.ndarray) -> tuple[np.ndar
 
 
 def equi_width(
-    quantiles: np.ndarray,
-    cumulative_counts: np.ndarray,
+    quantiles: Array,
+    cumulative_counts: Array,
     finite_min: float,
     finite_max: float,
     num_buckets: int,
@@ -78,7 +80,7 @@ def equi_width(
     return result
 
 
-def _spread(low: np.ndarray, high: np.ndarray, counts: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+def _spread(low: Array, high: Array, counts: Array, bounds: Array) -> Array:
     """Return the weight of each interval, (intervals,).
 
     The weight of a bin is spread evenly over it; a point belongs to the interval that ends there, or to the first if it

@@ -360,11 +360,9 @@ def _type_of(arrow_type: pa.DataType) -> CellType:
 
 def _values(column: pa.ChunkedArray, type_name: str, *, name: str, path: Path) -> list[Any]:
     try:
-        if type_name == "string":
-            return column.cast(pa.string()).to_pylist()
         if type_name == "float":
-            return pc.if_else(pc.is_nan(column), None, column).to_pylist()
-        return column.cast(pa.int64()).to_pylist()
+            return list(pc.if_else(pc.is_nan(column), None, column).to_pylist())
+        return list(column.cast(pa.string() if type_name == "string" else pa.int64()).to_pylist())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(
             f"Column {name!r} of the list contains neither numbers nor UTF-8 text. Received: {column.type} in {path} "

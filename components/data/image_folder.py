@@ -13,15 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from absl import logging
 
-from kubetfx.components.data import image_files, image_notes, tables
+from kubetfx.arrays import Array
+from kubetfx.artifacts import CONTENT_HASH
+from kubetfx.components.data import image_files, image_notes
 from kubetfx.components.data.block_work import Run
+from kubetfx.components.data.column_scan import ARROW_TYPES
 from kubetfx.components.data.example_reader import ExampleReader, Source
 from kubetfx.components.data.image_files import BrokenFile, ImageFile, ImageFiles
 from kubetfx.components.data.image_splits import assign_splits, find_copies
-from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import DataError
-from kubetfx.models.columns.column_profile import CellType
+from kubetfx.models.columns.column_profile import CellType, ColumnProfile
 
 if TYPE_CHECKING:
     from kubetfx.components.data.image_inspection import ImageFacts
@@ -37,7 +40,7 @@ _REASON = "the encoded picture; no statistics are computed for it"
 _FACTS: Mapping[str, CellType] = {
     "brightness": "float",
     "channels": "int64",
-    image_files.CONTENT_HASH: "string",
+    CONTENT_HASH: "string",
     "format": "string",
     "height": "int64",
     "image_size": "string",
@@ -125,14 +128,14 @@ class _Shard:
     rows: pa.RecordBatch
     """All columns of each image except the bytes."""
     paths: Sequence[str]
-    splits: np.ndarray
+    splits: Array
     """(rows,) int64."""
 
 
-def _read(shard: _Shard) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+def _read(shard: _Shard) -> Iterator[tuple[pa.RecordBatch, Array]]:
     for part in _parts(shard.rows, most=ROWS_PER_BLOCK, most_bytes=BYTES_PER_BLOCK):
         rows = shard.rows[part]
-        hashes, names = (rows.column(name).to_pylist() for name in (image_files.CONTENT_HASH, image_files.PATH))
+        hashes, names = (rows.column(name).to_pylist() for name in (CONTENT_HASH, image_files.PATH))
         contents = map(image_files.read_unchanged, shard.paths[part], hashes, names)
         yield rows.append_column(image_files.IMAGE, pa.array(contents, pa.binary())), shard.splits[part]
 
@@ -163,7 +166,7 @@ def rows_of(images: Sequence[Image], metadata_types: Mapping[str, CellType], *, 
     values: dict[str, list[Any]] = {name: [getattr(image.facts, name) for image in images] for name in _FACTS}
     values |= {name: [image.file.metadata.get(name) for image in images] for name in metadata_types}
     values |= {image_files.PATH: [image.file.name for image in images], label: [image.file.label for image in images]}
-    schema = pa.schema([(name, tables.ARROW_TYPES[types[name]]) for name in sorted(types)])
+    schema = pa.schema([(name, ARROW_TYPES[types[name]]) for name in sorted(types)])
     return pa.RecordBatch.from_pydict(values, schema)
 
 
@@ -183,14 +186,14 @@ def profile_of(rows: pa.RecordBatch, metadata_types: Mapping[str, CellType], *, 
         values = rows.column(field.name).drop_null()
         number, distinct = len(values), len(values.unique())
         if field.name in metadata_types:
-            columns.append(Column(field.name, metadata_types[field.name], number, distinct))
+            columns.append(ColumnProfile(field.name, metadata_types[field.name], number, distinct))
         elif pa.types.is_string(field.type):
             classes = tuple(sorted(values.unique().to_pylist())) if field.name == label else ()
-            columns.append(Column(field.name, "string", number, distinct, distinct < number, values=classes))
+            columns.append(ColumnProfile(field.name, "string", number, distinct, distinct < number, values=classes))
         else:
             lowest, highest = pc.min_max(values).as_py().values()
-            columns.append(Column(field.name, _FACTS[field.name], number, minimum=lowest, maximum=highest))
-    columns.append(Column(image_files.IMAGE, "string", rows.num_rows, picture_reason=_REASON))
+            columns.append(ColumnProfile(field.name, _FACTS[field.name], number, minimum=lowest, maximum=highest))
+    columns.append(ColumnProfile(image_files.IMAGE, "string", rows.num_rows, picture_reason=_REASON))
     return TableProfile(tuple(columns), rows.num_rows)
 
 

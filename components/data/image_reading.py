@@ -15,9 +15,9 @@ from kubetfx.components.data import picture_columns
 from kubetfx.components.data.block_work import Each, Run
 from kubetfx.components.data.image_files import BrokenFile, read_file, read_unchanged
 from kubetfx.components.data.image_inspection import ImageFacts, inspect_all
-from kubetfx.components.data.table_profile import Column
 from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import AnomaliesError
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.tables.files import TableFiles
 
 FILES_AT_A_TIME = 128
@@ -123,7 +123,7 @@ class Pictures:
         return [(place, self.facts.get(place)) for place in places]
 
 
-def pictures_of(column: Column, files: TableFiles, data: DataConfig, *, num_rows: int, run: Run) -> Pictures:
+def pictures_of(column: ColumnProfile, files: TableFiles, data: DataConfig, *, num_rows: int, run: Run) -> Pictures:
     """Inspect each picture of a table once.
 
     Args:

@@ -7,6 +7,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from kubetfx.artifacts import CONTENT_HASH, IMAGE_PATH
 from kubetfx.components.data import table_profile
+from kubetfx.models.columns.column_profile import ColumnProfile
 
 ROOM = 2
 """Factor by which new images may be larger or smaller than all earlier ones, in pixels and in bytes."""
@@ -36,7 +37,7 @@ def set_ranges(schema: schema_pb2.Schema, profile: table_profile.TableProfile) -
             _set_range(feature, column)
 
 
-def _set_range(feature: schema_pb2.Feature, column: table_profile.Column) -> None:
+def _set_range(feature: schema_pb2.Feature, column: ColumnProfile) -> None:
     lowest, highest = column.minimum or 0, column.maximum or 0
     if column.name == "brightness":
         feature.float_domain.min = max(round(lowest - BRIGHTNESS_ROOM, 3), 0.0)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.arrays import Array
+
 MAX_ROWS = 20_000
 """Maximum number of rows in a sample."""
 MAX_CELLS = 2_000_000
@@ -72,7 +74,7 @@ def find_leaks(rows: pa.RecordBatch, label: str, *, is_class: bool) -> list[Leak
     return [*leaks, *([total] if total else [])]
 
 
-def told_by_groups(labels: pa.Array, groups: np.ndarray, *, is_class: bool) -> float:
+def told_by_groups(labels: pa.Array, groups: Array, *, is_class: bool) -> float:
     """Compute how similar the labels within groups of rows are.
 
     Args:
@@ -103,22 +105,24 @@ def _is_plain(column: pa.Array) -> bool:
     return column.null_count < len(column) and (_is_number(column) or bool(pa.types.is_string(column.type)))
 
 
-def _as_floats(column: pa.Array) -> np.ndarray:
+def _as_floats(column: pa.Array) -> Array:
     """Return (rows,) float64; NaN where a cell is missing."""
-    return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    floats: Array = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return floats
 
 
-def _groups(column: pa.Array) -> np.ndarray:
+def _groups(column: pa.Array) -> Array:
     """Return (rows,) int64: rows with one number have one value, or a few next to each other; missing cells are a
     value.
     """
     if not _is_number(column):
-        return column.dictionary_encode("encode").indices.to_numpy()
+        codes: Array = column.dictionary_encode("encode").indices.to_numpy()
+        return codes
     _, groups = np.unique(_starts(_as_floats(column)) // BIN_ROWS, return_inverse=True)
     return np.cumsum(np.bincount(groups) > 1)[groups]  # a row on its own joins those before it
 
 
-def _starts(values: np.ndarray) -> np.ndarray:
+def _starts(values: Array) -> Array:
     """Return (rows,) int64: how many rows have a smaller value; NaN is the largest."""
     order = np.argsort(values)
     ordered = values[order]
@@ -151,7 +155,7 @@ class _Classes:
         right, guessed = (1 - errors / len(self._labels) for errors in (mistakes, self._guess_mistakes))
         return f"{name!r} alone predicts {right:.1%} of the labels, of which guessing finds {guessed:.1%}"
 
-    def told_by(self, groups: np.ndarray) -> float:
+    def told_by(self, groups: Array) -> float:
         return 1 - self._by_value(groups) / self._guess_mistakes
 
     def _mistakes(self, column: pa.Array) -> int:
@@ -169,14 +173,14 @@ class _Classes:
         """Whether a class has too few rows to be between bounds other than by chance."""
         return self._num_classes <= len(self._labels) / ROWS_PER_CLASS
 
-    def _by_value(self, values: np.ndarray) -> int:
+    def _by_value(self, values: Array) -> int:
         """Count mistakes by value; a row with a unique value is assigned to the most frequent class."""
         most, sizes, classes = self._largest(values)
         is_said = 2 * most > sizes + 1
         guessed = int(((sizes == 1) & (classes == self._guessed)).sum())
         return len(values) - int(most[is_said].sum()) - guessed
 
-    def _by_bounds(self, values: np.ndarray) -> int:
+    def _by_bounds(self, values: Array) -> int:
         """Return the number of mistakes if each class is between two bounds: every further change of the class is
         one.
         """
@@ -184,7 +188,7 @@ class _Classes:
         runs = 1 + int((classes[1:] != classes[:-1]).sum())
         return int((sizes - most).sum()) + max(runs - self._num_classes, 0)
 
-    def _largest(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _largest(self, values: Array) -> tuple[Array, Array, Array]:
         """Return, for each value in order, the rows of its most frequent class, all of its rows, and that class."""
         pairs, counts = np.unique(values * self._num_classes + self._labels, return_counts=True)
         order = np.lexsort((counts, pairs // self._num_classes))
@@ -224,10 +228,10 @@ class _Amounts:
             return f"{name!r} is the label in steps: each of its values covers a separate range of labels"
         return f"{name!r} alone predicts the label: {1 - left:.2%} of the variance of its ranks"
 
-    def told_by(self, groups: np.ndarray) -> float:
+    def told_by(self, groups: Array) -> float:
         return 1 - self._left_open(groups, self._ranks)
 
-    def _left_open(self, groups: np.ndarray, ranks: np.ndarray) -> float:
+    def _left_open(self, groups: Array, ranks: Array) -> float:
         """Return the share of the ranks' variance that the other rows of a group do not explain."""
         counts = np.bincount(groups)[groups]
         sums = np.bincount(groups, ranks)[groups]
@@ -235,7 +239,7 @@ class _Amounts:
         return float(((ranks - means) ** 2).sum()) / self._spread
 
 
-def _find_sum(numbers: Mapping[str, pa.Array], labels: np.ndarray, label: str) -> Leak | None:
+def _find_sum(numbers: Mapping[str, pa.Array], labels: Array, label: str) -> Leak | None:
     """Return columns that add up to the label: the smallest set that matching pursuit finds."""
     names = [name for name, column in numbers.items() if column.null_count < len(column) / 2]
     if len(names) < 2 or not np.isfinite(labels).all():
@@ -268,7 +272,7 @@ def _find_sum(numbers: Mapping[str, pa.Array], labels: np.ndarray, label: str) -
     return Leak(columns, f"{' '.join(terms).removeprefix('+ ') if is_sum else weighted} is {label!r}, up to rounding")
 
 
-def _pursued(cells: np.ndarray, labels: np.ndarray) -> list[int]:
+def _pursued(cells: Array, labels: Array) -> list[int]:
     """Return the columns that best explain the label, one after the other. Missing cells count as the mean."""
     known = np.isfinite(cells)
     counts = np.maximum(known.sum(axis=0), 1)
@@ -289,7 +293,7 @@ def _pursued(cells: np.ndarray, labels: np.ndarray) -> list[int]:
     return chosen
 
 
-def _fit(cells: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
+def _fit(cells: Array, labels: Array) -> tuple[Array, float]:
     """Return weights by least squares, and the share of the label's variance that they leave unexplained."""
     centred, target = cells - cells.mean(axis=0), labels - labels.mean()
     scale = np.abs(centred).max(axis=0)

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kubetfx.arrays import Array
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.components.data.column_roles import choose_role
 from kubetfx.components.data.table_profile import TableProfile
@@ -51,7 +52,6 @@ _REPLACED = (
 )
 """Patterns for RE2: tags, addresses and entities; numbers; signs."""
 
-Array = np.ndarray[Any, Any]
 ReadTexts = Callable[[Any], Iterator[tuple[str, pa.Array]]]
 """Takes an item, such as a row group, and yields splits and the texts of some of their rows."""
 

@@ -6,15 +6,16 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.components.data.table_scan import scan
 from kubetfx.config.data_section import Stated
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.tables.partitions import columns_of
 
 
 def profile_columns(
     rows: Mapping[str, int], *, drop: Collection[str], known: Collection[str], stated: Mapping[str, Stated]
-) -> list[Column]:
+) -> list[ColumnProfile]:
     """Profile the columns in the names of files, by the values of all files.
 
     Args:
@@ -60,7 +61,7 @@ def contradictions(path: str, profile: TableProfile) -> dict[str, str]:
     return said
 
 
-def _other_cell(column: Column, value: str | None, *, num_rows: int) -> str | None:
+def _other_cell(column: ColumnProfile, value: str | None, *, num_rows: int) -> str | None:
     """Return a cell that contradicts the name of the folder, or None."""
     if column.num_values < num_rows:
         return None if value is None and not column.num_values else "some of the cells are missing"

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from kubetfx.components.data import tables
 from kubetfx.components.data.image_files import file_state
-from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, DataError
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.serving.image_folders import is_picture
 from kubetfx.storage import is_url
 from kubetfx.tables.files import TableFiles
@@ -52,7 +53,7 @@ def with_pictures(profile: TableProfile, files: TableFiles, data: DataConfig, *,
     return _marked(profile, found[0], FOUND) if found else profile
 
 
-def picture_column(profile: TableProfile) -> Column | None:
+def picture_column(profile: TableProfile) -> ColumnProfile | None:
     """Return the column of pictures; None if there is none.
 
     Args:
@@ -61,7 +62,7 @@ def picture_column(profile: TableProfile) -> Column | None:
     return next((column for column in profile.columns if column.picture_reason), None)
 
 
-def _named(profile: TableProfile, name: str) -> Column:
+def _named(profile: TableProfile, name: str) -> ColumnProfile:
     if name not in profile.names:
         raise ConfigError(
             f"features.image: the data has no column {name!r}.{nearest(name, profile.names)} "
@@ -73,12 +74,12 @@ def _named(profile: TableProfile, name: str) -> Column:
     return column
 
 
-def _marked(profile: TableProfile, column: Column, reason: str) -> TableProfile:
+def _marked(profile: TableProfile, column: ColumnProfile, reason: str) -> TableProfile:
     columns = [replace(c, picture_reason=reason) if c.name == column.name else c for c in profile.columns]
     return replace(profile, columns=tuple(columns))
 
 
-def _is_of_pictures(column: Column, files: TableFiles, data: DataConfig) -> bool:
+def _is_of_pictures(column: ColumnProfile, files: TableFiles, data: DataConfig) -> bool:
     """Return whether every value is the path of a picture; most columns are ruled out by their first value."""
     if any(is_url(path) for path in files.paths):
         return False
@@ -87,7 +88,7 @@ def _is_of_pictures(column: Column, files: TableFiles, data: DataConfig) -> bool
     return all(is_picture(name) and os.path.isfile(path) for name, path in values_of(column, files, data))
 
 
-def values_of(column: Column, files: TableFiles, data: DataConfig) -> Iterator[tuple[str, str]]:
+def values_of(column: ColumnProfile, files: TableFiles, data: DataConfig) -> Iterator[tuple[str, str]]:
     """Yield each value of a column of paths, and where the file is; missing cells left out.
 
     Args:
@@ -111,7 +112,7 @@ def place_of(name: str, *, table: str) -> str:
     return os.path.join(os.path.dirname(table), name)
 
 
-def fingerprint(column: Column, files: TableFiles, data: DataConfig) -> str:
+def fingerprint(column: ColumnProfile, files: TableFiles, data: DataConfig) -> str:
     """Return the fingerprint of the pictures of a table for the cache, from their names, sizes and times.
 
     Args:

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kubetfx.arrays import Array
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.components.data.example_parts import Part
 from kubetfx.components.data.table_profile import TableProfile
@@ -31,10 +33,10 @@ _MISSING = np.uint64(0x9E3779B97F4A7C15)
 class Rows:
     """Keys and labels of the rows of a split that are kept."""
 
-    keys: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
-    labels: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    keys: Array = field(default_factory=lambda: np.zeros(0, np.uint64))
+    labels: Array = field(default_factory=lambda: np.zeros(0))
     """Labels of the rows: class indices, or numbers."""
-    class_counts: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    class_counts: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     """Number of all rows by class; empty for numbers."""
 
     def __add__(self, other: "Rows") -> "Rows":
@@ -87,15 +89,17 @@ class ReadKeys(BlockWork[Part, tuple[str, Rows], RowsBySplit, RowsBySplit]):
         """Return the rows by split."""
         return state
 
-    def _labels(self, column: pa.Array) -> np.ndarray:
+    def _labels(self, column: pa.Array) -> Array:
         if not self.classes:
-            return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            numbers: Array = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            return numbers
         encoded = column.dictionary_encode()
         known = pc.index_in(encoded.dictionary.cast(pa.string()), pa.array(list(self.classes), pa.string()))
-        return known.to_numpy(zero_copy_only=False)[encoded.indices.to_numpy()].astype(float)
+        numbers = known.to_numpy(zero_copy_only=False)[encoded.indices.to_numpy()]
+        return numbers.astype(np.float64)
 
 
-def row_keys(block: pa.RecordBatch) -> np.ndarray:
+def row_keys(block: pa.RecordBatch) -> Array:
     """Compute a number for each row that is equal for equal rows.
 
     Args:
@@ -110,7 +114,7 @@ def row_keys(block: pa.RecordBatch) -> np.ndarray:
     return keys
 
 
-def _numbers(column: pa.Array) -> np.ndarray:
+def _numbers(column: pa.Array) -> Array:
     """Return a number for each cell, (rows,) uint64."""
     if pa.types.is_null(column.type):
         return np.full(len(column), _MISSING)
@@ -132,7 +136,7 @@ def _numbers(column: pa.Array) -> np.ndarray:
     )
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Mix the bits of whole numbers with SplitMix64."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.data.near_copies import NearCopies, keys_of
 from kubetfx.config.data_section import Splits
@@ -47,7 +48,7 @@ class RowSplits:
         """Columns that the rule reads; none: all of them, or no column at all."""
         return self.config.columns
 
-    def split(self, block: pa.RecordBatch, *, file: str) -> np.ndarray:
+    def split(self, block: pa.RecordBatch, *, file: str) -> Array:
         """Find the splits of rows.
 
         Args:
@@ -82,7 +83,7 @@ class RowSplits:
         found = hashed_with_copies_apart(row_keys(block), buckets)
         return found if self.near_copies is None else self._together(self.near_copies, block, found)
 
-    def _together(self, near_copies: NearCopies, block: pa.RecordBatch, found: np.ndarray) -> np.ndarray:
+    def _together(self, near_copies: NearCopies, block: pa.RecordBatch, found: Array) -> Array:
         """Return the splits of rows; a row of a group gets the split of its group's key."""
         is_copy, groups = near_copies.groups.of(keys_of(block.column(near_copies.column)))
         if is_copy.any():
@@ -103,7 +104,7 @@ def split_of_file(file: str, patterns: Mapping[Any, str]) -> str | None:
     return next((split for split, pattern in patterns.items() if fnmatch.fnmatchcase(file, pattern)), None)
 
 
-def _named(cells: pa.Array, names: Sequence[str], *, column: str) -> np.ndarray:
+def _named(cells: pa.Array, names: Sequence[str], *, column: str) -> Array:
     coded = pc.utf8_lower(pc.utf8_trim_whitespace(cells.cast(pa.string()))).dictionary_encode()
     indices = []
     for cell in coded.dictionary.to_pylist():
@@ -119,10 +120,11 @@ def _named(cells: pa.Array, names: Sequence[str], *, column: str) -> np.ndarray:
                 f"data.splits.{split} to another fraction; the fraction only says that the split exists."
             )
         indices.append(names.index(split))
-    return np.array(indices, np.int64)[coded.indices.to_numpy()]
+    splits: Array = np.array(indices, np.int64)[coded.indices.to_numpy()]
+    return splits
 
 
-def by_time(times: pa.Array, bounds: Sequence[float]) -> np.ndarray:
+def by_time(times: pa.Array, bounds: Sequence[float]) -> Array:
     """Find the part of each row in time.
 
     Args:
@@ -151,7 +153,7 @@ def times_of(cells: pa.Array, date_format: str | None) -> pa.Array:
     return cells if date_format is None else understand(cells, date_format).times
 
 
-def hashed(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:
+def hashed(keys: pa.Array, buckets: Sequence[int]) -> Array:
     """Find the splits of rows by a hash.
 
     The rule of TFX's ExampleGen: SHA-256 of the row, as a number, modulo the number of buckets.
@@ -166,7 +168,7 @@ def hashed(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:
     return _splits_of(_digests(keys), buckets)
 
 
-def hashed_with_copies_apart(keys: pa.Array, buckets: Sequence[int]) -> np.ndarray:
+def hashed_with_copies_apart(keys: pa.Array, buckets: Sequence[int]) -> Array:
     """Find the splits of rows by a hash that includes n for the n-th copy of a row.
 
     Otherwise equal rows would all be in one split, and a table with few distinct rows would be split unevenly. The
@@ -189,21 +191,21 @@ def hashed_with_copies_apart(keys: pa.Array, buckets: Sequence[int]) -> np.ndarr
     return _splits_of(digests, buckets)
 
 
-def _digests(keys: pa.Array) -> np.ndarray:
+def _digests(keys: pa.Array) -> Array:
     """Return (rows, 8) uint32: the words of SHA-256, the most significant first."""
     sha256 = hashlib.sha256
     digests = b"".join([sha256(key).digest() for key in keys.cast(pa.binary()).to_pylist()])
     return np.frombuffer(digests, ">u4").reshape(-1, 8).astype(np.uint32)
 
 
-def _splits_of(digests: np.ndarray, buckets: Sequence[int]) -> np.ndarray:
+def _splits_of(digests: Array, buckets: Sequence[int]) -> Array:
     remainder = np.zeros(len(digests), np.uint64)
     for word in digests.T.astype(np.uint64):  # long division: 32 bits at a time
         remainder = ((remainder << np.uint64(32)) | word) % np.uint64(buckets[-1])
     return np.searchsorted(np.asarray(buckets), remainder.astype(np.int64), side="right")
 
 
-def _copy_numbers(values: np.ndarray) -> np.ndarray:
+def _copy_numbers(values: Array) -> Array:
     """Return (rows,) int64: how many equal values are before each."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]

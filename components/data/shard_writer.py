@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kubetfx.arrays import Array
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.models import examples as example_files
 from kubetfx.storage import Location, locate, patiently
@@ -128,7 +128,7 @@ class WriteShards(BlockWork[tuple[int, Any], Counts, Counts, Counts]):
     Rows never become Beam elements, which would cost more than everything else.
     """
 
-    read: Callable[[Any], Iterator[tuple[pa.RecordBatch, np.ndarray]]]
+    read: Callable[[Any], Iterator[tuple[pa.RecordBatch, Array]]]
     """Takes a shard; yields blocks, and the index of the split of each row."""
     split_folders: Mapping[str, str]
     schema: pa.Schema

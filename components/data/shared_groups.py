@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import TRAIN
 from kubetfx.components.data import leakage
 from kubetfx.components.data.example_parts import Part
 from kubetfx.components.data.row_copies import ReadKeys, RowsBySplit
-from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.table_profile import TableProfile
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.features import Features
 
 Run = Callable[[ReadKeys, Sequence[Part]], RowsBySplit]
@@ -88,11 +90,11 @@ def find_shared_groups(
                 yield SharedGroups(column.name, split, share)
 
 
-def _rows_per_group(column: Column) -> int:
+def _rows_per_group(column: ColumnProfile) -> int:
     return ROWS_PER_GROUP if column.has_identifier_name else ROWS_WITHOUT_NAME
 
 
-def _may_be_groups(column: Column, num_rows: int) -> bool:
+def _may_be_groups(column: ColumnProfile, num_rows: int) -> bool:
     """Return whether the number of distinct values of a column, as far as they were counted, is plausible for
     groups.
     """
@@ -102,17 +104,17 @@ def _may_be_groups(column: Column, num_rows: int) -> bool:
     return number is None or max(MIN_GROUPS, num_rows / _rows_per_group(column)) <= number < num_rows
 
 
-def _are_groups(column: Column, keys: np.ndarray) -> bool:
+def _are_groups(column: ColumnProfile, keys: Array) -> bool:
     """Return whether enough training rows share their group with others, but not too many."""
     number = len(np.unique(keys))
     return max(MIN_GROUPS, len(keys) / _rows_per_group(column)) <= number < len(keys) * MAX_ALONE
 
 
-def _told(labels: pa.Array, groups: np.ndarray, *, is_class: bool) -> float:
+def _told(labels: pa.Array, groups: Array, *, is_class: bool) -> float:
     return leakage.told_by_groups(labels, np.unique(groups, return_inverse=True)[1], is_class=is_class)
 
 
-def _is_smooth(column: Column, sample: pa.RecordBatch, features: Features, told: float) -> bool:
+def _is_smooth(column: ColumnProfile, sample: pa.RecordBatch, features: Features, told: float) -> bool:
     """Return whether a number is an amount: each value says about the same about the label as the next one."""
     if column.type == "string" or column.has_identifier_name:
         return False

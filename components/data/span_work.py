@@ -39,7 +39,8 @@ def run_by_span(
     """
     known, store = KnownShards(examples), SpanStore.beside(output)
     if not known or store is None:
-        return run(work, items)
+        found: Result = run(work, items)
+        return found
     places = []
     for item in items:
         group, depends_on = describe(item)

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from kubetfx.artifacts import TABLE_PROFILE
-from kubetfx.models.columns.column_profile import ColumnProfile as Column
-from kubetfx.models.columns.column_profile import DateFormat, Lists, Texts
+from kubetfx.models.columns.column_profile import ColumnProfile, DateFormat, Lists, Texts
 
 
 @dataclass(frozen=True)
 class TableProfile:
     """What a scan of the whole table found."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnProfile, ...]
     num_rows: int
     file_notes: tuple[str, ...] = ()
     """How the files were read, and which of their columns are left out, a sentence each."""
@@ -36,7 +35,7 @@ class TableProfile:
         odd = [f"Column {column.name!r}: {column.odd_cells}." for column in self.columns if column.odd_cells]
         return [*self.file_notes, *odd, *said, *self.copy_notes]
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> ColumnProfile:
         """Return the profile of a column.
 
         Args:
@@ -45,7 +44,7 @@ class TableProfile:
         return self._by_name[name]
 
     @functools.cached_property
-    def _by_name(self) -> dict[str, Column]:
+    def _by_name(self) -> dict[str, ColumnProfile]:
         """Return the columns by name, since there may be thousands of look-ups."""
         return {column.name: column for column in reversed(self.columns)}
 
@@ -97,13 +96,13 @@ def read(examples_folder: Path) -> TableProfile:
     return TableProfile(tuple(columns), document["num_rows"], file_notes, split_notes, copy_notes, together)
 
 
-def _column(entry: dict[str, Any]) -> Column:
-    known = {field.name for field in fields(Column)}  # an earlier version had other fields
+def _column(entry: dict[str, Any]) -> ColumnProfile:
+    known = {field.name for field in fields(ColumnProfile)}  # an earlier version had other fields
     dates = tuple(DateFormat(**one) for one in entry.get("dates", ()))
     lists = Lists(**entry["lists"]) if entry.get("lists") else None
     texts = Texts(entry["texts"]["num_words"], tuple(entry["texts"]["lengths"])) if entry.get("texts") else None
     units = {unit: tuple(example) for unit, example in entry.get("units", {}).items()}
-    return Column(
+    return ColumnProfile(
         **{key: value for key, value in entry.items() if key in known}
         | {"values": tuple(entry["values"]), "dates": dates, "lists": lists, "texts": texts, "units": units}
     )

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.arrays import Array
 from kubetfx.components.data import picture_columns, row_splits, table_profile, tables
 from kubetfx.components.data.block_work import Run, run_in_threads
+from kubetfx.components.data.column_scan import ARROW_TYPES
 from kubetfx.components.data.example_reader import ALL, ExampleReader, Files, Source
 from kubetfx.components.data.near_copies import FindTexts, NearCopies, find_groups, longest_text, text_columns
 from kubetfx.components.data.span_shards import SpanShards
@@ -24,6 +26,7 @@ from kubetfx.components.data.time_bounds import time_bounds
 from kubetfx.config.data_section import DataConfig, FeaturesConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import ConfigError, DataError
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.storage import is_url
 from kubetfx.tables.files import TableFiles
 from kubetfx.tables.table_file import TableFile
@@ -105,7 +108,7 @@ class TableReader(ExampleReader):
                 profile = replace(profile, copy_notes=(near_copies.note,))
         names_split = self._data.splits.column if self._data.splits.by == "column" else None
         kept = [column for column in profile.columns if column.name != names_split]
-        types = {c.name: pa.binary() if c.picture_reason else tables.ARROW_TYPES[c.type] for c in kept}
+        types = {c.name: pa.binary() if c.picture_reason else ARROW_TYPES[c.type] for c in kept}
         examples = replace(profile, columns=tuple(kept))
         read = _ReadShard(examples, columns, files, self._data, rule, pictures)
         schema = pa.schema(list(types.items()))
@@ -130,7 +133,7 @@ class TableReader(ExampleReader):
         self,
         splits: Mapping[str, int],
         files: TableFiles,
-        columns: Sequence[table_profile.Column],
+        columns: Sequence[ColumnProfile],
         shards: Sequence[Shard],
         run: Run,
     ) -> row_splits.RowSplits:
@@ -180,7 +183,7 @@ class TableReader(ExampleReader):
         )
         return NearCopies(name, groups)
 
-    def _all_columns(self, files: TableFiles, profile: table_profile.TableProfile) -> list[table_profile.Column]:
+    def _all_columns(self, files: TableFiles, profile: table_profile.TableProfile) -> list[ColumnProfile]:
         """Return the columns of the table including those in `data.drop`, so that dropping a column does not change the
         splits.
         """
@@ -192,7 +195,7 @@ class TableReader(ExampleReader):
         try:
             found = tables.scan_columns(files, self._data, dropped, self._store).columns
         except DataError:  # perhaps they were dropped for that reason
-            found = tuple(table_profile.Column(name, "string") for name in dropped)
+            found = tuple(ColumnProfile(name, "string") for name in dropped)
         return [*profile.columns, *found]
 
     @functools.cached_property
@@ -204,11 +207,11 @@ class TableReader(ExampleReader):
         return picture_columns.with_pictures(profile, files, self._data, named=self._features.image)
 
 
-def _cells_of(part: TableFile, *, column: table_profile.Column) -> Iterator[pa.Array]:
+def _cells_of(part: TableFile, *, column: ColumnProfile) -> Iterator[pa.Array]:
     return (block.column(0) for block in tables.blocks_of(part, [column]))
 
 
-def _texts_of(part: TableFile, *, column: table_profile.Column) -> Iterator[tuple[str, pa.Array]]:
+def _texts_of(part: TableFile, *, column: ColumnProfile) -> Iterator[tuple[str, pa.Array]]:
     return ((ALL, cells) for cells in _cells_of(part, column=column))
 
 
@@ -218,7 +221,7 @@ class _ReadShard:
 
     profile: table_profile.TableProfile
     """Types of the columns that become examples."""
-    columns: Sequence[table_profile.Column]
+    columns: Sequence[ColumnProfile]
     """Types of the columns that are read, including those that only determine the split."""
     files: TableFiles
     data: DataConfig
@@ -238,10 +241,10 @@ class _ReadShard:
         ]
         return columns, self.data.label, self.data.csv_options, replace(self.rule, newest=frozenset())
 
-    def __call__(self, shard: Shard) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+    def __call__(self, shard: Shard) -> Iterator[tuple[pa.RecordBatch, Array]]:
         yield from _one_ahead(block for file in shard for block in self._split_blocks(file))
 
-    def _split_blocks(self, part: TableFile) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
+    def _split_blocks(self, part: TableFile) -> Iterator[tuple[pa.RecordBatch, Array]]:
         names = [column.name for column in self.profile.columns]
         file = os.path.relpath(part.path, str(self.files.root)) if self.data.splits.files else part.path
         for block in tables.blocks_of(part, self.columns):

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kubetfx.components.data.column_scan import MAX_FLOAT_VALUES, ColumnScan, known, with_values
-from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.components.data.text_scan import Choice, TextScan
 from kubetfx.config.data_section import Stated
 from kubetfx.config.yaml_text import in_one_line
 from kubetfx.errors import DataError
-from kubetfx.models.columns.column_profile import CellType
+from kubetfx.models.columns.column_profile import CellType, ColumnProfile
 from kubetfx.models.columns.date_cells import date_format_of_numbers, stated_as
 from kubetfx.models.columns.known_types import readings
 from kubetfx.models.columns.number_cells import NumberCells
@@ -219,11 +219,11 @@ class Pass:
         """Return the profile."""
         scans = {name: self._scans[name] for name in self._plan.names if name in self._scans}
         columns = {name: self._noted(scan.column()) for name, scan in scans.items() if scan is not None}
-        columns |= {name: Column(name, "float") for name in self._plan.names if name not in self._scans}
+        columns |= {name: ColumnProfile(name, "float") for name in self._plan.names if name not in self._scans}
         held = tuple(columns[name] for name in self._plan.names if name in columns)
         return TableProfile(held, self.num_rows, tuple(self._left_out))
 
-    def _noted(self, column: Column) -> Column:
+    def _noted(self, column: ColumnProfile) -> ColumnProfile:
         """Return a column, and a note if its whole numbers may be dates, which only the user can say."""
         date_format = None if column.name in self._plan.stated or column.note else date_format_of_numbers(column)
         if date_format is None:
@@ -326,7 +326,7 @@ def merge(
     return TableProfile(tuple(columns), first.num_rows + second.num_rows, notes)
 
 
-def whole_numbers(column: Column) -> Column:
+def whole_numbers(column: ColumnProfile) -> ColumnProfile:
     """Convert decimal numbers to whole ones, if all are whole: pandas writes 0 and 1 with gaps as 0.0 and 1.0.
 
     Args:
@@ -359,7 +359,7 @@ def _differences(first: TableProfile, second: TableProfile, path: str, in_folder
         yield f"{file} has columns that the files before it lack, which are missing cells there: {', '.join(added)}."
 
 
-def merged_column(first: Column, second: Column, *, source: str, path: str) -> Column:
+def merged_column(first: ColumnProfile, second: ColumnProfile, *, source: str, path: str) -> ColumnProfile:
     """Return what a scan of two files found about a column that has values in both.
 
     Args:
@@ -379,7 +379,7 @@ def merged_column(first: Column, second: Column, *, source: str, path: str) -> C
             f"{path}: column {second.name!r} holds {second.type}. Received: {first.type} in {source}. "
             f"Make the files agree, or say what it is, data.types: {in_one_line({second.name: 'text'})}, or number."
         )
-    merged = Column(
+    merged = ColumnProfile(
         first.name,
         column_type,
         first.num_values + second.num_values,

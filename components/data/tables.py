@@ -21,7 +21,7 @@ from kubetfx.components.data.column_scan import ARROW_TYPES, to_type
 from kubetfx.components.data.file_scan import profiles_of
 from kubetfx.components.data.partition_columns import contradictions, profile_columns
 from kubetfx.components.data.span_store import SpanStore
-from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.components.data.table_scan import (
     cell_type,
     check_label_is_there,
@@ -33,6 +33,7 @@ from kubetfx.config.data_section import DataConfig
 from kubetfx.config.section import nearest
 from kubetfx.config.yaml_text import in_one_line
 from kubetfx.errors import DataError, StorageError
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.columns.known_types import readings
 from kubetfx.storage import Location, locate
 from kubetfx.tables import partitions
@@ -194,8 +195,12 @@ def _inspect_table(
 
 
 def _with_folders(
-    column: Column, rows: Mapping[str, int], held: Mapping[str, set[str]], sources: Mapping[str, str], data: DataConfig
-) -> Column:
+    column: ColumnProfile,
+    rows: Mapping[str, int],
+    held: Mapping[str, set[str]],
+    sources: Mapping[str, str],
+    data: DataConfig,
+) -> ColumnProfile:
     """Return a column merged from files and, for files that lack it, from the names of folders."""
     name = column.name
     lacking = {path: number for path, number in rows.items() if name not in held[path]}
@@ -208,7 +213,7 @@ def _with_folders(
     return merged_column(column, found, source=sources[name], path=next(iter(lacking)))
 
 
-def _check_stated(columns: Sequence[Column], data: DataConfig) -> None:
+def _check_stated(columns: Sequence[ColumnProfile], data: DataConfig) -> None:
     """Refuse a type that fits no cell."""
     for column in columns:
         stated = data.stated_types.get(column.name)
@@ -221,7 +226,7 @@ def _check_stated(columns: Sequence[Column], data: DataConfig) -> None:
             )
 
 
-def _as_label(column: Column, files: TableFiles, data: DataConfig, *, num_rows: int) -> Column:
+def _as_label(column: ColumnProfile, files: TableFiles, data: DataConfig, *, num_rows: int) -> ColumnProfile:
     """Return the label, with a note on texts that are read as missing: NA may be a country."""
     column = _with_variants(whole_numbers(column))
     words = set(data.missing_values) - {""}
@@ -230,7 +235,7 @@ def _as_label(column: Column, files: TableFiles, data: DataConfig, *, num_rows: 
     as_written = data.model_copy(update={"missing_values": ("",)})
     found: Counter[str] = Counter()
     for path in files.paths:
-        for block in read_blocks(path, [Column(column.name, "string")], file_format="csv", data=as_written):
+        for block in read_blocks(path, [ColumnProfile(column.name, "string")], file_format="csv", data=as_written):
             cells = block.column(0)
             found.update(cells.filter(pc.is_in(cells, pa.array(sorted(words)))).to_pylist())
     if not found:
@@ -241,7 +246,7 @@ def _as_label(column: Column, files: TableFiles, data: DataConfig, *, num_rows: 
     return replace(column, note=", ".join(filter(None, [column.note, said])))
 
 
-def _with_variants(label: Column) -> Column:
+def _with_variants(label: ColumnProfile) -> ColumnProfile:
     """Return the label, with a note on classes that differ only in spaces or case."""
     spellings: dict[str, list[Any]] = {}
     for value in label.values if label.type == "string" else ():
@@ -254,7 +259,7 @@ def _with_variants(label: Column) -> Column:
 
 
 def read_blocks(
-    path: str, columns: Sequence[Column], *, file_format: Format, data: DataConfig
+    path: str, columns: Sequence[ColumnProfile], *, file_format: Format, data: DataConfig
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of one file, a block at a time, in the given columns and types.
 
@@ -270,7 +275,7 @@ def read_blocks(
     yield from blocks_of(open_table(path, file_format, data.csv_options), columns)
 
 
-def blocks_of(file: TableFile, columns: Sequence[Column]) -> Iterator[pa.RecordBatch]:
+def blocks_of(file: TableFile, columns: Sequence[ColumnProfile]) -> Iterator[pa.RecordBatch]:
     """Yield the rows of one file, or of a part of it, a block at a time, in the given columns and types.
 
     Args:
@@ -295,7 +300,7 @@ def blocks_of(file: TableFile, columns: Sequence[Column]) -> Iterator[pa.RecordB
             yield pa.RecordBatch.from_arrays(typed, schema=schema)
 
 
-def _understood(array: pa.Array, column: Column, *, decimal: str) -> pa.Array:
+def _understood(array: pa.Array, column: ColumnProfile, *, decimal: str) -> pa.Array:
     """Return a column's block in the type of the column, also if its cells are spelled unusually."""
     if column.reading and (column.type == "string" or cell_type(array.type) == "string"):
         array = readings()[column.reading].understood(texts_of(array), column, decimal=decimal)
@@ -350,7 +355,7 @@ def _in_spans(base: Location, pattern: str, data: DataConfig, spans: Collection[
     return TableFiles(base, paths, _stated_format(data) or one_format(paths), pattern, taken, chosen.notes)
 
 
-def check_label(profile: TableProfile, data: DataConfig) -> Column:
+def check_label(profile: TableProfile, data: DataConfig) -> ColumnProfile:
     """Return the label's column.
 
     Args:

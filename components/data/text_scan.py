@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kubetfx.components.data.column_scan import ColumnScan
-from kubetfx.components.data.table_profile import Column
-from kubetfx.models.columns.column_profile import CellType
+from kubetfx.models.columns.column_profile import CellType, ColumnProfile
 from kubetfx.models.columns.reading import Reading, odd_words
 
 MAX_ODD_SHARE = 0.001
@@ -202,10 +201,10 @@ class TextScan:
         cells = f"1 cell is not {one}" if number == 1 else f"{number:,} cells are not {several}"
         return f"text, since {cells}, such as {first[0]!r} in row {first[1]:,}"
 
-    def column(self) -> Column:
+    def column(self) -> ColumnProfile:
         """Return the profile of the column."""
         if self._scan is None:
-            return Column(self._name, "float")
+            return ColumnProfile(self._name, "float")
         column = self._scan.column()
         if self._reading is None:
             return replace(column, note=self._text_note or None)

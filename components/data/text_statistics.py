@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import TRAIN
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.components.data.text_judgement import TextStatistics
@@ -38,8 +39,6 @@ REPEATED_WORDS, LITTLE_ENTROPY = 20, 0.5
 """The same for repetition: number of words, and the entropy as a share of that of different words, below which a cell
 is in no language.
 """
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass

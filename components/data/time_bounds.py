@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.arrays import Array
 from kubetfx.components.data.block_work import Each, Run
 from kubetfx.components.data.row_splits import times_of
 from kubetfx.config.yaml_text import in_one_line
@@ -22,7 +23,6 @@ from kubetfx.tables.spelled_dates import understand
 SAMPLED = 2_048
 """Maximum number of values that each part returns."""
 
-Array = np.ndarray[Any, Any]
 _NONE: Array = np.empty(0, np.int64)
 Read = Callable[[Any], Iterable[pa.Array]]
 """Takes a part of a table, and returns the cells of the column: numbers, or dates. It can be pickled."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from absl import logging
 
+from kubetfx.arrays import Array
 from kubetfx.components.data.block_work import Run, run_in_threads
 from kubetfx.components.evaluation.row_sample import draw
 from kubetfx.models.asked_model import AskedModel
@@ -41,7 +42,6 @@ STEEPEST = 1e-4
 _BATCH = 8_192
 _SEED = 0
 
-Array = np.ndarray[Any, Any]
 Features = Mapping[str, Array]
 
 
@@ -316,4 +316,5 @@ def _logistic(dense: Array, targets: Array, row_weights: Array) -> Array:
 
 def _softmax(logits: Array) -> Array:
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
+    shares: Array = exponents / exponents.sum(axis=1, keepdims=True)
+    return shares

@@ -5,7 +5,8 @@ from functools import partial
 
 import numpy as np
 
-from kubetfx.components.evaluation.metric import Accumulator, Additive, Array, Mean, Sums, ratio, weighted_counts
+from kubetfx.arrays import Array
+from kubetfx.components.evaluation.metric import Accumulator, Additive, Mean, Sums, ratio, weighted_counts
 from kubetfx.config.metric_catalogue import AVERAGES, CALIBRATION_ERROR, Average
 
 _EPSILON = 1e-7
@@ -16,7 +17,8 @@ class Accuracy(Mean):
 
     def row_values(self, labels: Array, predictions: Array) -> Array:
         """Return whether the prediction is correct."""
-        return predictions.argmax(axis=1) == labels
+        hits: Array = predictions.argmax(axis=1) == labels
+        return hits
 
 
 class TopKAccuracy(Mean):
@@ -33,7 +35,8 @@ class TopKAccuracy(Mean):
     def row_values(self, labels: Array, predictions: Array) -> Array:
         """Return whether the prediction is correct."""
         likely = np.argsort(-predictions, axis=1, kind="stable")[:, : self._top_k]
-        return (likely == labels[:, np.newaxis]).any(axis=1)
+        hits: Array = (likely == labels[:, np.newaxis]).any(axis=1)
+        return hits
 
 
 class AccuracyDrop(Sums):
@@ -62,7 +65,8 @@ def row_cross_entropies(labels: Array, probabilities: Array) -> Array:
     """
     clipped = np.clip(probabilities.astype(np.float64), _EPSILON, 1 - _EPSILON)
     of_label = np.where(labels >= 0, clipped[np.arange(len(labels)), labels], _EPSILON)
-    return np.log(clipped.sum(axis=1)) - np.log(of_label)
+    entropies: Array = np.log(clipped.sum(axis=1)) - np.log(of_label)
+    return entropies
 
 
 class CrossEntropy(Mean):

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kubetfx.components.evaluation.metric import Additive, Array, weighted_counts
+from kubetfx.arrays import Array
+from kubetfx.components.evaluation.metric import Additive, weighted_counts
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from functools import cache
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.components.evaluation.classification import classes_of_interest, mean_over_classes
-from kubetfx.components.evaluation.metric import Accumulator, Additive, Array, ratio, weighted_counts
+from kubetfx.components.evaluation.metric import Accumulator, Additive, ratio, weighted_counts
 
 THRESHOLDS = 10_000
 _BUCKETS = 10_000

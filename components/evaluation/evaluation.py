@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.components.data.block_work import BlockWork
 from kubetfx.components.evaluation.baselines import Baseline
 from kubetfx.components.evaluation.confusion import ConfusionMatrix
 from kubetfx.components.evaluation.evaluation_result import COUNT
 from kubetfx.components.evaluation.evaluation_rows import Block, Models
 from kubetfx.components.evaluation.kept_answers import KeptAnswers
-from kubetfx.components.evaluation.metric import Accumulator, Array, Sums
+from kubetfx.components.evaluation.metric import Accumulator, Sums
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.row_sample import Drawn
 from kubetfx.components.evaluation.slices import OVERALL, SliceKey, rows_by_slice

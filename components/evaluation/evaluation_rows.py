@@ -4,19 +4,17 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.arrays import Array
 from kubetfx.components.evaluation.baselines import Baseline
 from kubetfx.components.evaluation.kept_answers import Answers, KeptAnswers
 from kubetfx.components.evaluation.slices import cells_of
 from kubetfx.models.asked_model import AskedModel, columns_to_read
 from kubetfx.models.examples import RowGroup
 from kubetfx.models.row_weights import weights_of
-
-Array = np.ndarray[Any, Any]
 
 BATCH_ROWS = 8_192
 IMAGE_BATCH_ROWS = 64

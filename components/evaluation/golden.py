@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import GOLDEN_ROWS, PIXELS
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class GoldenRows:
                 return f"row {number} of {len(self.rows)}, {reason}. The row: {row}"
         return None
 
-    def _why_not(self, expected: np.ndarray, answer: Mapping[str, Any], tolerance: float) -> str | None:
+    def _why_not(self, expected: Array, answer: Mapping[str, Any], tolerance: float) -> str | None:
         name = "probabilities" if self.classes else "value"
         if name not in answer or (self.classes and list(answer.get("classes", ())) != self.classes):
             return f"the answer has other fields or classes than the model: {', '.join(sorted(answer))}"
@@ -63,12 +64,12 @@ class GoldenRows:
             f"{expected[worst]:.6g}: they differ by {off_by[worst]:.2g}, more than the tolerance {tolerance:g}"
         )
 
-    def _scale(self, expected: np.ndarray) -> np.ndarray | float:
+    def _scale(self, expected: Array) -> Array | float:
         if self.classes:
             return 1.0
         return np.maximum(np.abs(expected), np.std(self.outputs)) or 1.0
 
-    def _wrong_label(self, expected: np.ndarray, answer: Mapping[str, Any], tolerance: float) -> str | None:
+    def _wrong_label(self, expected: Array, answer: Mapping[str, Any], tolerance: float) -> str | None:
         if not self.classes:
             return None
         likely = [name for name, p in zip(self.classes, expected, strict=True) if p >= expected.max() - 2 * tolerance]

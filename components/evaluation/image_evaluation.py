@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import IMAGE_PATH, PIXELS
-from kubetfx.components.evaluation.metric import Array
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.config.evaluation_section import RobustnessConfig
 from kubetfx.models.asked_model import AskedModel, columns_to_read

@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import PIXELS
-from kubetfx.components.evaluation.image_evaluation import BATCH, Array, Scored, score
+from kubetfx.components.evaluation.image_evaluation import BATCH, Scored, score
 from kubetfx.errors import UsageError
 from kubetfx.models.asked_model import AskedModel
 from kubetfx.models.columns.image.pixel_signatures import HEAD, MAPS
@@ -206,7 +207,7 @@ def _name(classes: Sequence[str], label: int) -> str:
 def _write_sprite(pixels: Array, path: Path) -> int:
     """Return all images in one square, row by row; the edge of each in it, in pixels."""
     columns = math.ceil(math.sqrt(len(pixels)))
-    edge = max(min(_MAX_THUMB, max(pixels.shape[1:3]), _MAX_SPRITE // columns), 1)
+    edge = max(min(_MAX_THUMB, int(max(pixels.shape[1:3])), _MAX_SPRITE // columns), 1)
     sprite = Image.new("RGB", (columns * edge, columns * edge), "white")
     for number, image in enumerate(pixels):
         small = Image.fromarray(image).resize((edge, edge), Image.Resampling.BILINEAR)

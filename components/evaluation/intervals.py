@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.components.evaluation.evaluation_result import Interval
 from kubetfx.components.evaluation.metric import Metric, value_of
 from kubetfx.config.metric_catalogue import Better
@@ -26,8 +27,6 @@ WIDE_ERROR = 0.25
 """The same for an error, which has no upper limit: as a share of its value."""
 _NORMAL_95 = 1.959964
 _ONE_SIDED = 0.05
-
-Array = np.ndarray[Any, Any]
 
 
 class Predicted(Protocol):

@@ -3,15 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from kubetfx.arrays import Array
 from kubetfx.components.data.span_shards import KnownShards
 from kubetfx.components.data.span_store import SpanStore
 from kubetfx.models.examples import RowGroup
 
-Array = np.ndarray[Any, Any]
 Answers = tuple[Array, Array]
 """Labels and predictions of the rows of a row group."""
 

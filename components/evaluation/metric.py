@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.config.metric_catalogue import Better, Description, Task, label_of
 from kubetfx.errors import ConfigError
 
-Array = np.ndarray[Any, Any]
 Function = Callable[[Array, Array], float]
 """A metric of rows: of labels (rows,) and predictions, (rows, classes) probabilities or (rows,) numbers."""
 
@@ -161,7 +161,9 @@ def ratio(part: Array, whole: Array) -> Array:
         part: (...).
         whole: (...), broadcast with the part.
     """
-    return np.divide(part, whole, out=np.full(np.broadcast(part, whole).shape, np.nan), where=whole > 0)
+    shares: Array = np.full(np.broadcast(part, whole).shape, np.nan)
+    np.divide(part, whole, out=shares, where=whole > 0)
+    return shares
 
 
 def weighted_counts(index: Array, weights: Array, *, length: int) -> Array:

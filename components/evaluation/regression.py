@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from kubetfx.components.evaluation.metric import Accumulator, Additive, Array, Mean, ratio
+from kubetfx.arrays import Array
+from kubetfx.components.evaluation.metric import Accumulator, Additive, Mean, ratio
 
 
 def row_errors(labels: Array, predictions: Array) -> Array:

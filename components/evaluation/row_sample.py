@@ -3,11 +3,12 @@
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.arrays import Array
 from kubetfx.components.data.block_work import Each, Run, run_in_threads
 from kubetfx.models.examples import RowGroup, mean_row_bytes, row_groups, together
 
@@ -18,8 +19,6 @@ DRAWN_CELLS = 1_000_000
 """Maximum number of rows times outputs in a sample of predictions."""
 _CHUNK = 2**20
 """Number of random numbers that are drawn at a time."""
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
 """The distribution of a model's predictions, with which later ones can be compared."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from kubetfx.arrays import Array
 
 BARS = 20
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-Array = np.ndarray[Any, Any]
+from kubetfx.arrays import Array
+
 SliceKey = tuple[tuple[str, Any], ...]
 """Columns and their values: bytes, int, float, or None where the cell is missing. Empty: all rows."""
 

@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import EVAL, TRAIN
 from kubetfx.components.data.text_judgement import Changes, TextStatistics, changes_of
 from kubetfx.components.data.text_statistics import statistics_of
 from kubetfx.components.evaluation import intervals
-from kubetfx.components.evaluation.evaluation_result import Interval, format_metric, worsening
+from kubetfx.components.evaluation.evaluation_result import Interval, format_metric
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.evaluation.slices import OVERALL, slice_name
 from kubetfx.components.monitoring.reference import Bucket, Reference, TrainingColumn
 from kubetfx.components.monitoring.served import BEFORE, NEWEST, Adder, Numbers, Scope, Served, Texts
 from kubetfx.components.report.data_facts import jensen_shannon, l_infinity
 from kubetfx.components.report.facts import Column, ColumnSplit, Distance
-from kubetfx.config.metric_catalogue import label_of
+from kubetfx.config.metric_catalogue import label_of, worsening
 from kubetfx.config.monitoring_section import MonitoringConfig
-
-Array = np.ndarray[Any, Any]
 
 MAX_UNSEEN = 10
 """Maximum number of unseen categories that are named."""

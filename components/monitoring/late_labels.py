@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kubetfx.arrays import Array
 from kubetfx.errors import DataError
 from kubetfx.serving.model_facts import ModelFacts
 from kubetfx.tables import blocks
 from kubetfx.tables.csv_options import CsvOptions
 from kubetfx.tables.files import find_table
 from kubetfx.tables.table_file import Cut
-
-Array = np.ndarray[Any, Any]
 
 UNKNOWN_CLASS = -1
 _PRIME = np.uint64(0x9E3779B97F4A7C15)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import EVALUATION, SCHEMA, SERVING_MODEL, TEXTS, TRAIN, WORDS
 from kubetfx.components.data.text_judgement import TextStatistics
 from kubetfx.components.evaluation.evaluation_result import EvaluationResult, read_result
@@ -22,7 +23,6 @@ from kubetfx.models.features import read_schema, role_of
 from kubetfx.run_record import RunRecord
 from kubetfx.serving.model_facts import ModelFacts, read_facts
 
-Array = np.ndarray[Any, Any]
 Bucket = tuple[float, float, float]
 
 _ANY_VALUE = ("hashed", "list", "text")
@@ -142,8 +142,8 @@ def read(record: RunRecord, version: int, *, ignored: Sequence[str]) -> Referenc
         for name in names
     }
     evaluation = record.output("Evaluator", "evaluation")
-    has_result = evaluation is not None and (evaluation / EVALUATION).is_file()
-    return Reference(version, record.run_id, facts, columns, read_result(evaluation) if has_result else None)  # type: ignore[arg-type]
+    result = read_result(evaluation) if evaluation is not None and (evaluation / EVALUATION).is_file() else None
+    return Reference(version, record.run_id, facts, columns, result)
 
 
 def _texts(anomalies: Path | None) -> dict[str, TrainingTexts]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from kubetfx.arrays import Array
 from kubetfx.components.data.text_statistics import MAX_CELLS, Counts, compare
 from kubetfx.components.evaluation.metric import Accumulator
 from kubetfx.components.evaluation.metric_registry import find_metric
@@ -21,8 +22,6 @@ from kubetfx.components.monitoring.late_labels import Labels
 from kubetfx.components.monitoring.reference import Reference, TrainingColumn
 from kubetfx.config.metric_catalogue import Task
 from kubetfx.serving.logged_rows import PROBABILITIES, VALUE, Block
-
-Array = np.ndarray[Any, Any]
 
 BEFORE, NEWEST = 0, 1
 """The periods before the newest one, and the newest."""
@@ -57,7 +56,8 @@ class Plan:
         Args:
             times: (rows,) seconds since 1970.
         """
-        return np.maximum(self.newest - times, 0) // self.period_seconds
+        periods: Array = np.maximum(self.newest - times, 0) // self.period_seconds
+        return periods
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from google.protobuf import text_format
-from tensorflow_serving.config import model_server_config_pb2  # type: ignore[import-untyped]
+from tensorflow_serving.config import model_server_config_pb2
 
 from kubetfx.config.serving_section import EndpointConfig
 from kubetfx.errors import PushError

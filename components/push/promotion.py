@@ -7,6 +7,7 @@ gives wrong answers moves back. The next process undoes an interrupted move.
 import contextlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -38,7 +39,7 @@ class CanaryVerification(Verification):
         *,
         canary: CanaryConfig,
         by: str,
-        **arguments: object,
+        **arguments: Any,
     ) -> None:
         """Set up; the server is not contacted yet.
 
@@ -50,7 +51,7 @@ class CanaryVerification(Verification):
             by: Who pushes, for the record.
             arguments: Other arguments of Verification.
         """
-        super().__init__(endpoint, model_name, directory, **arguments)  # type: ignore[arg-type]
+        super().__init__(endpoint, model_name, directory, **arguments)
         self._server = LabelledServer(endpoint, model_name, directory, OPTIONS)
         self._canary = canary
         self._by = by

@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import EVAL, REQUEST, SCHEMA, SERVING_MODEL, TABLE_PROFILE, split_folder
 from kubetfx.components.data import table_profile
 from kubetfx.components.data.image_notes import notes_on
@@ -265,7 +266,7 @@ def _with_mistakes(sample: Any, predictions: Any, column: str, found: Quality) -
 def with_intervals(
     evaluation: Evaluation,
     predictions: "Predictions",
-    rows_by_slice: Mapping[str, np.ndarray],
+    rows_by_slice: Mapping[str, Array],
     *,
     total_rows: int,
     seed: int,
@@ -313,7 +314,7 @@ class _Predicted:
     """Predictions for a sample, with the positions of each slice's rows."""
 
     predictions: "Predictions"
-    rows_by_slice: Mapping[str, np.ndarray]
+    rows_by_slice: Mapping[str, Array]
 
 
 def _notes(examples: Path) -> list[str]:
@@ -329,7 +330,7 @@ def _distinct(examples: Path | None) -> dict[str, int | None]:
     return {column.name: column.num_distinct or column.num_decimals or None for column in columns}
 
 
-def _rows_by_slice(sample: Any, predictions: "Predictions", kinds: Sequence[tuple[str, ...]]) -> dict[str, np.ndarray]:
+def _rows_by_slice(sample: Any, predictions: "Predictions", kinds: Sequence[tuple[str, ...]]) -> dict[str, Array]:
     """Return positions among the predictions by name of the slice."""
     from kubetfx.components.evaluation.slices import cells_of, rows_by_slice, slice_name
 

@@ -3,6 +3,7 @@
 It comes after Pusher and never fails a run: a part that cannot be made is left out with its reason.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Executor(base_executor.BaseExecutor):
         folder = Path(artifact_utils.get_single_uri(output_dict["report"]))
         folder.mkdir(parents=True, exist_ok=True)
         facts.write(found, folder)
-        files = {
+        files: dict[str, Callable[[], str]] = {
             REPORT: lambda: render.report(found),
             CARD: lambda: card.markdown(found),
             METRICS_FILE: lambda: metrics.document(found).model_dump_json(indent=1),

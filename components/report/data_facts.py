@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import EVAL, LABEL_NOISE, STATISTICS, TEXTS, TIMES, TRAIN, VALIDATION, split_folder
 from kubetfx.components.data.text_judgement import TextStatistics
 from kubetfx.components.report.facts import AnomalyFact, Column, ColumnSplit, Data, Distance, LabelNoise, Split
@@ -268,7 +269,7 @@ def _by_whole_number(low: float, high: float, count: float, *, is_last: bool) ->
     return [(float(whole), float(whole), count / len(held)) for whole in held]
 
 
-def _spread(buckets: Sequence[tuple[float, float, float]], edges: np.ndarray) -> np.ndarray:
+def _spread(buckets: Sequence[tuple[float, float, float]], edges: Array) -> Array:
     """Return the counts of buckets on other bounds, which cover them."""
     mass = np.zeros(max(len(edges) - 1, 1))
     if not buckets:
@@ -368,7 +369,7 @@ def jensen_shannon(ours: Sequence[tuple[float, float, float]], theirs: Sequence[
     return float(sum(_relative_entropy(part, middle) for part in (first, second)) / 2)
 
 
-def _relative_entropy(part: np.ndarray, whole: np.ndarray) -> float:
+def _relative_entropy(part: Array, whole: Array) -> float:
     there = part > 0
     return float((part[there] * np.log2(part[there] / whole[there])).sum())
 

@@ -18,8 +18,7 @@ from kubetfx.components.report.text_facts import TextFacts
 from kubetfx.components.tuning.tuning_results import TuningResults
 from kubetfx.config.data_section import ValidationConfig
 from kubetfx.config.evaluation_section import EvaluationConfig
-from kubetfx.config.metric_catalogue import label_of
-from kubetfx.config.model_section import Task
+from kubetfx.config.metric_catalogue import Task, label_of
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.report_section import CardConfig, ReportConfig
 from kubetfx.config.text_section import TextCleaningConfig

@@ -9,7 +9,7 @@ from kubetfx.artifacts import EVAL, TRAIN, VALIDATION
 from kubetfx.components.evaluation.evaluation_result import Check
 from kubetfx.components.report.evaluation_facts import Evaluation
 from kubetfx.components.report.facts import Column, ColumnSplit, Importance, LabelNoise, Layer, Quality
-from kubetfx.config.model_section import Task
+from kubetfx.config.metric_catalogue import Task
 from kubetfx.models.columns.known_types import COLUMN_TYPES
 
 _ROLES = {

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from kubetfx.components.evaluation.evaluation_result import Interval, Kind
 from kubetfx.components.report.calibration_facts import Calibration
 from kubetfx.components.report.facts import Facts
-from kubetfx.config.model_section import Task
+from kubetfx.config.metric_catalogue import Task
 from kubetfx.run_record import RunRecord, RunState
 
 

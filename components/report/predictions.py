@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from absl import logging
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import PIXELS
 from kubetfx.components.evaluation.classification import row_cross_entropies
 from kubetfx.components.evaluation.regression import row_errors
@@ -37,8 +38,6 @@ IMPORTANCE_PREDICTIONS = 200_000
 IMPORTANCE_REPETITIONS = 3
 IMPORTANCE_SECONDS = 20.0
 """Time after which the remaining columns are left without importance."""
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

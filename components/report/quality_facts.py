@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.components.evaluation.classification import CalibrationError, Kappa
 from kubetfx.components.evaluation.confusion import ConfusionMatrix, class_scores
 from kubetfx.components.evaluation.curves import AreaUnderPrecisionRecall, AreaUnderRoc
@@ -23,7 +23,6 @@ ROC_THRESHOLDS = 100
 SCATTER_POINTS = 600
 RESIDUAL_BARS = 25
 """At most; of few rows the root of their number, or most bars would hold one."""
-Array = np.ndarray[Any, Any]
 
 
 def describe(
@@ -101,7 +100,7 @@ def roc_points(labels: Array, probabilities: Array, weights: Array) -> list[tupl
         below = np.append(0.0, np.cumsum(each[own][order]))
         at_or_above = below[-1] - below[np.searchsorted(scores[own][order], thresholds, side="left")]
         rates.append(at_or_above / (below[-1] or 1.0))
-    return [tuple(map(float, entry)) for entry in zip(thresholds, *rates, strict=True)]  # type: ignore[misc]
+    return [(float(a), float(b), float(c)) for a, b, c in zip(thresholds, *rates, strict=True)]
 
 
 def _cumulative(truth: Array, scores: Array, weights: Array) -> tuple[Array, Array] | None:

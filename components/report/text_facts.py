@@ -12,10 +12,11 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.components.report.fact import Model
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ _WORD = re.compile(
 )
 """A word, or in the group what is none: a tag, an entity, an address."""
 
-Array = np.ndarray[Any, Any]
 Ask = Callable[[Sequence[str], Array], Array]
 """Predictions for texts that replace those of some rows."""
 

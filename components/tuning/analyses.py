@@ -13,10 +13,12 @@ from google.protobuf import text_format
 
 from kubetfx.artifacts import SCHEMA
 from kubetfx.components.data import analysis, table_profile
+from kubetfx.components.data.analysis_graphs import Unsupported
 from kubetfx.components.data.block_work import run_here
 from kubetfx.components.schema_gen import complete_schema, infer_schema, read_statistics
 from kubetfx.config.data_section import FeaturesConfig
-from kubetfx.config.model_section import DEFAULT_MODULE, Task
+from kubetfx.config.metric_catalogue import Task
+from kubetfx.config.model_section import DEFAULT_MODULE
 from kubetfx.config.tunable_keys import OF_ROLES
 from kubetfx.cores import num_cores
 from kubetfx.errors import TrainingError
@@ -91,7 +93,7 @@ class Analyses:
                     output=output / "graph",
                     temporary=Path(temporary),
                 )
-            except analysis.Unsupported as reason:
+            except Unsupported as reason:
                 raise TrainingError(
                     "Keys of features can be searched with preprocessing that kubetfx analyzes itself. Received: the "
                     f"analyzer {reason} in {custom_config['model']['module']}. Leave them out of tuning.search."
@@ -115,7 +117,7 @@ class Analyses:
             config=FeaturesConfig.model_validate(features),
             weight=known.weight,
         )
-        return text_format.MessageToString(schema)
+        return str(text_format.MessageToString(schema))
 
 
 def _key(features: Mapping[str, Any]) -> str:

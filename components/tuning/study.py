@@ -74,7 +74,7 @@ class Plan:
 
     @property
     def _min_resource(self) -> int:
-        return max((self.max_resource or 1) // _REDUCTION**_RUNGS, 1)
+        return max((self.max_resource or 1) // int(_REDUCTION**_RUNGS), 1)
 
     def pruner(self) -> optuna.pruners.BasePruner:
         """Optuna's pruner, which is consulted at the rungs."""

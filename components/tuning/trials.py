@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 from absl import logging
 
+from kubetfx.arrays import Array
 from kubetfx.components.evaluation.metric import value_of
 from kubetfx.components.evaluation.metric_registry import find_metric
 from kubetfx.components.tuning.analyses import Analyses, AnalysisSources
@@ -139,7 +140,7 @@ class Trials:
             self._rows = (work.rows_key, load(work))
         return self._rows[1]
 
-    def value(self, answers: np.ndarray, labels: np.ndarray, weights: np.ndarray | None) -> float:
+    def value(self, answers: Array, labels: Array, weights: Array | None) -> float:
         """Return the metric of predictions.
 
         Args:
@@ -170,10 +171,10 @@ class TrialWatch:
         self.is_needed = bool(self._rungs) or search.plan.tuning.minutes is not None
         self.steps = 0
         """Epochs or rounds so far."""
-        self.score: Callable[[np.ndarray], float] = lambda _: float("nan")
+        self.score: Callable[[Array], float] = lambda _: float("nan")
         """The metric of predictions for the validation rows."""
 
-    def __call__(self, step: int, predictions: Callable[[], np.ndarray]) -> None:
+    def __call__(self, step: int, predictions: Callable[[], Array]) -> None:
         """Look at a trial after an epoch or round.
 
         Args:

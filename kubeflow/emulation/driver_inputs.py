@@ -180,7 +180,8 @@ def iteration_inputs(task: Mapping[str, Any], inputs: Inputs, item: Any) -> Inpu
 
 
 def _loop_item(task: Mapping[str, Any]) -> str | None:
-    return task.get("parameterIterator", {}).get("itemInput")
+    item: str | None = task.get("parameterIterator", {}).get("itemInput")
+    return item
 
 
 def _check(key: str, spec: Mapping[str, Any], parameters: dict[str, Any]) -> None:

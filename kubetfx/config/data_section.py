@@ -220,7 +220,7 @@ class WindowConfig(Section):
                 raise ValueError(
                     f"`from` and `to` must both be dates or both be numbers. Received: {self.first}, {self.last}"
                 )
-            if self.first > self.last:  # type: ignore[operator]
+            if self.first > self.last:  # type: ignore[operator]  # both are of one type
                 raise ValueError(f"a window must end after it begins. Received: from {self.first} to {self.last}")
         return self
 

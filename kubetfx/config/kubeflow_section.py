@@ -84,7 +84,7 @@ def _amount(quantity: str) -> float:
     number, unit = re.fullmatch(r"([0-9.]+)(\D*)", quantity).groups()  # type: ignore[union-attr]  # it was checked
     if unit == "m":
         return float(number) / 1000
-    base = 1024 if unit.endswith("i") else 1000
+    base = 1024.0 if unit.endswith("i") else 1000.0
     return float(number) * base ** " KMGTPE".index(unit[:1] or " ")
 
 

@@ -4,6 +4,8 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
+from pydantic import BaseModel
+
 from kubetfx.config.dotted_keys import annotation_of, keys_of, leaves
 from kubetfx.config.metric_catalogue import Better, better_of, is_reference, names_for
 from kubetfx.config.section import nearest
@@ -81,7 +83,7 @@ def metric_of(config: "PipelineConfig") -> tuple[str, Better]:
     return name, better_of(name)
 
 
-def is_integer(key: str, root: type) -> bool:
+def is_integer(key: str, root: type[BaseModel]) -> bool:
     """Return whether a key takes whole numbers.
 
     Args:
@@ -91,7 +93,7 @@ def is_integer(key: str, root: type) -> bool:
     return _number_type(key, root) is int
 
 
-def _number_type(key: str, root: type) -> type | None:
+def _number_type(key: str, root: type[BaseModel]) -> type | None:
     """Return the type of a key's numbers; None if it takes none."""
     kinds = set(_scalars(annotation_of(keys_of(key), root)))
     return float if float in kinds else int if int in kinds else None
@@ -116,14 +118,14 @@ def _check_metric(tuning: TuningConfig, config: "PipelineConfig") -> None:
         )
 
 
-def _check_key(key: str, root: type) -> None:
+def _check_key(key: str, root: type[BaseModel]) -> None:
     for parent, reason in _NOT_TUNABLE.items():
         if key == parent or key.startswith(f"{parent}."):
             raise ValueError(f"tuning.search: {key} cannot be searched: {reason}. Leave it out")
     known = [name for section in SECTIONS for name in leaves(annotation_of([section], root), f"{section}.")]
     tunable = [name for name in known if not any(name == one or name.startswith(f"{one}.") for one in _NOT_TUNABLE)]
     keys = keys_of(key)
-    if keys and keys[0] not in SECTIONS and keys[0] in root.model_fields:  # type: ignore[attr-defined]
+    if keys and keys[0] not in SECTIONS and keys[0] in root.model_fields:
         raise ValueError(
             f"tuning.search: {key} cannot be searched. Keys of {', '.join(SECTIONS[:-1])} and {SECTIONS[-1]} can. "
             "Leave it out"
@@ -133,7 +135,7 @@ def _check_key(key: str, root: type) -> None:
         raise ValueError(f"tuning.search: unknown key {key!r}.{nearest(key, tunable)} Known: {', '.join(beside)}")
 
 
-def _check_numbers(key: str, interval: Interval, root: type) -> None:
+def _check_numbers(key: str, interval: Interval, root: type[BaseModel]) -> None:
     kind = _number_type(key, root)
     low, high = interval.bounds
     if kind is None:

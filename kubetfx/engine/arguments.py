@@ -102,8 +102,8 @@ def check(config: BeamConfig, *, looks_up: bool = True) -> list[str]:
         ConfigError: a variable of the environment is not set, Beam knows no such option, a value is of another type, or
             the runner cannot be imported.
     """
-    arguments = [argument for argument in config.command_line if looks_up or "${" not in argument]
-    arguments = resolved(arguments, key=SECRETS)
+    asked = [argument for argument in config.command_line if looks_up or "${" not in argument]
+    arguments: list[str] = resolved(asked, key=SECRETS)
     if not arguments:
         return []
     unknown = _unknown_options(arguments, known_to_engine=())

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import grpc  # type: ignore[import-untyped]
+import grpc
 from absl import logging
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 

@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kubetfx.arrays import Array
+
 LIST_SEPARATOR = "\x1f"
 """Between the values of what comes as a list: no text has it."""
 FOUND_SEPARATORS = (";", "|", ",")
@@ -67,7 +69,7 @@ def lists_of(texts: pa.StringArray, separator: str) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), values.filter(is_value), mask=pa.array(lengths == 0))
 
 
-def padded(lists: pa.ListArray) -> np.ndarray:
+def padded(lists: pa.ListArray) -> Array:
     """Return lists as one array, as a request has them.
 
     Args:
@@ -81,3 +83,15 @@ def padded(lists: pa.ListArray) -> np.ndarray:
     for row, values in enumerate(rows):
         array[row, : len(values)] = [value or "" for value in values]
     return array
+
+
+def in_utf8(texts: Array) -> Array:
+    """Return texts as bytes.
+
+    Args:
+        texts: (...) object, of str.
+
+    Returns:
+        (...) object.
+    """
+    return np.array([text.encode() for text in texts.flat], object).reshape(texts.shape)

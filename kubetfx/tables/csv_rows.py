@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.tables.csv_dialect import Dialect
 
 _NEWLINE, _RETURN = b"\n"[0], b"\r"[0]
@@ -74,12 +75,12 @@ def is_decoded(text: str) -> bool:
     return text.isascii() or not any("\udc80" <= character <= "\udcff" for character in text)
 
 
-def _short_lines(starts: np.ndarray, ends: np.ndarray) -> Iterator[tuple[int, int]]:
+def _short_lines(starts: Array, ends: Array) -> Iterator[tuple[int, int]]:
     short = np.flatnonzero(ends - starts <= 2)
     return zip(starts[short].tolist(), ends[short].tolist(), strict=True)
 
 
-def _plain_row_ends(chunk: bytes, dialect: Dialect) -> np.ndarray | None:
+def _plain_row_ends(chunk: bytes, dialect: Dialect) -> Array | None:
     """Return where rows end, found without looking at every byte in Python; None if that cannot tell.
 
     A quote opens a cell only at its start, and closes it only at its end. Where all quotes of a chunk are placed like

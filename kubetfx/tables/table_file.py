@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 
+from kubetfx.arrays import Array
 from kubetfx.errors import DataError, StorageError
 
 
@@ -70,7 +70,7 @@ class Rows:
 
     table: pa.Table
     """The columns that were asked for."""
-    index: np.ndarray
+    index: Array
     """(rows,) int64: their numbers within the block, from 0."""
     bad: list[BadRow] = field(default_factory=list)
     """The other rows of the block."""

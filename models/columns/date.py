@@ -184,7 +184,7 @@ def _split(texts: "tf.Tensor", number: int) -> "list[tf.Tensor]":
 
     parts = tf.strings.split(tf.reshape(texts, [-1]), SEPARATOR).flat_values
     shape = tf.concat([tf.shape(texts), [number]], axis=0)
-    return tf.unstack(tf.reshape(parts, shape), num=number, axis=-1)
+    return list(tf.unstack(tf.reshape(parts, shape), num=number, axis=-1))
 
 
 def _whole(texts: "tf.Tensor") -> Any:

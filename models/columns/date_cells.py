@@ -235,7 +235,7 @@ def _num_dates(cells: pa.StringArray, date_format: str) -> int:
     if date_format in date_formats.EPOCHS:
         first, end = (date_formats.days_of(year, 1, 1) * date_formats.DAY for year in _EPOCH_YEARS)
         times = times.filter(pc.and_(pc.greater_equal(times, first), pc.less(times, end)))
-    return len(times) - times.null_count
+    return int(len(times) - times.null_count)
 
 
 def _with_note(column: ColumnProfile) -> ColumnProfile:

@@ -18,6 +18,7 @@ from kubetfx.components.data import table_profile
 from kubetfx.components.statistics_gen import ODD_CELLS
 from kubetfx.components.statistics_gen import Executor as StatisticsExecutor
 from kubetfx.config.data_section import FeaturesConfig, ValidationConfig
+from kubetfx.models.columns.column_profile import ColumnProfile
 
 
 def table(**changes):
@@ -89,7 +90,7 @@ def wages(folder: Path, *, texts: dict[str, list[str]] | None = None):
         (folder / "examples" / f"Split-{split}").mkdir(parents=True)
         part = pa.table({name: values[rows] for name, values in columns.items()})
         pq.write_table(part, folder / "examples" / f"Split-{split}" / "data.parquet", row_group_size=60)
-    described = tuple(table_profile.Column(name, "string" if name in texts else "float", 500) for name in columns)
+    described = tuple(ColumnProfile(name, "string" if name in texts else "float", 500) for name in columns)
     profile = table_profile.TableProfile(described, 500, split_notes=("The split 'eval' has 40.0%.",))
     table_profile.write(folder / "examples", profile, label="wage")
     statistics = artifact_at(standard_artifacts.ExampleStatistics, folder / "statistics")

@@ -14,13 +14,13 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.data.folds import FoldRule
-from kubetfx.components.data.table_profile import Column, TableProfile
+from kubetfx.components.data.table_profile import TableProfile
 from kubetfx.components.data.table_profile import read as read_profile
 from kubetfx.components.data.table_profile import write as write_profile
 from kubetfx.components.fold_examples import Executor
 from kubetfx.config.cross_validation_section import CrossValidationConfig
 from kubetfx.errors import DataError
-from kubetfx.models.columns.column_profile import Texts
+from kubetfx.models.columns.column_profile import ColumnProfile, Texts
 from kubetfx.models.examples import files_in, read_blocks
 from kubetfx.models.features import TEXT, set_role
 
@@ -43,7 +43,7 @@ def inputs(tmp_path: Path) -> dict[str, list[Any]]:
         columns = {"number": numbers, "customer": [number % 10 for number in numbers], "label": labels}
         pq.write_table(pa.table(columns), folder / "data-0.parquet", row_group_size=16, compression="zstd")
         start += rows
-    columns = (Column("number", "int64"), Column("customer", "int64"), Column("label", "string"))
+    columns = (ColumnProfile("number", "int64"), ColumnProfile("customer", "int64"), ColumnProfile("label", "string"))
     write_profile(Path(examples.uri), TableProfile(columns, 100), label="label")
     document = schema_pb2.Schema()
     for column, role in zip(columns, ("numeric", "excluded", "label"), strict=True):
@@ -123,7 +123,7 @@ def test_near_copies_of_a_text_are_in_one_split_of_every_fold(inputs, tmp_path):
         texts = [" ".join(WORDS[number % 50]) for number in table["number"].to_pylist()]
         pq.write_table(table.append_column("text", pa.array(texts)), file, row_group_size=16, compression="zstd")
     profile = read_profile(Path(examples.uri))
-    column = Column("text", "string", 100, num_distinct=100, texts=Texts(900, (100, *[0] * 128)))
+    column = ColumnProfile("text", "string", 100, num_distinct=100, texts=Texts(900, (100, *[0] * 128)))
     write_profile(Path(examples.uri), replace(profile, columns=(*profile.columns, column)), label="label")
     path = Path(inputs["schema"][0].uri) / "schema.pbtxt"
     schema = text_format.Parse(path.read_text(), schema_pb2.Schema())

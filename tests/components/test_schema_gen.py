@@ -9,21 +9,23 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.data import table_profile
-from kubetfx.components.data.tables import Column, TableProfile
+from kubetfx.components.data.tables import TableProfile
 from kubetfx.components.schema_gen import Executor, complete_schema, infer_schema
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.errors import ConfigError, KubetfxError
-from kubetfx.models.features import MISSING_INTEGER, read_features, read_schema
+from kubetfx.models.columns.column_profile import ColumnProfile
+from kubetfx.models.columns.column_type import MISSING_INTEGER
+from kubetfx.models.features import read_features, read_schema
 
 PROFILE = TableProfile(
     (
-        Column("mass", "float", 90, None, minimum=1.0, maximum=9.0),
-        Column("year", "int64", 100, 3, True, 2007, 2009),
-        Column("count", "int64", 100, 80, True, 0, 900),
-        Column("island", "string", 100, 3, True),
-        Column("name", "string", 100, None, True),
-        Column("site", "string", 100, 1, True),
-        Column("species", "string", 100, 2, True, values=("Adelie", "Gentoo")),
+        ColumnProfile("mass", "float", 90, None, minimum=1.0, maximum=9.0),
+        ColumnProfile("year", "int64", 100, 3, True, 2007, 2009),
+        ColumnProfile("count", "int64", 100, 80, True, 0, 900),
+        ColumnProfile("island", "string", 100, 3, True),
+        ColumnProfile("name", "string", 100, None, True),
+        ColumnProfile("site", "string", 100, 1, True),
+        ColumnProfile("species", "string", 100, 2, True, values=("Adelie", "Gentoo")),
     ),
     100,
 )
@@ -73,7 +75,9 @@ def test_regression_has_no_classes():
 
 
 def test_integer_classes_are_named_by_their_digits():
-    profile = TableProfile((Column("x", "float", 10), Column("y", "int64", 10, 3, True, 0, 10, values=(0, 2, 10))), 10)
+    profile = TableProfile(
+        (ColumnProfile("x", "float", 10), ColumnProfile("y", "int64", 10, 3, True, 0, 10, values=(0, 2, 10))), 10
+    )
     schema = bare_schema(profile)
 
     complete_schema(schema, profile, label="y", task="classification", config=FeaturesConfig())
@@ -201,7 +205,7 @@ def run_executor(tmp_path: Path, *, frozen_schema: str | None = None) -> schema_
     return read_schema(tmp_path / "schema" / "schema.pbtxt")
 
 
-def _values(column: Column) -> list:
+def _values(column: ColumnProfile) -> list:
     if column.values:
         return [column.values[i % len(column.values)] for i in range(100)]
     if column.type == "float":

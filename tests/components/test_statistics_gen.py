@@ -18,6 +18,7 @@ from tfx.types import artifact_utils, standard_artifacts
 
 from kubetfx.components.data import table_profile
 from kubetfx.components.statistics_gen import SAMPLE_SEED, Executor, sample_rate
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.examples import as_lists, files_in, read_blocks
 
 COLUMNS = {
@@ -55,7 +56,7 @@ def examples_artifact(folder: Path, *, row_group_size: int = 200) -> standard_ar
         (folder / f"Split-{split}").mkdir(parents=True)
         table = pa.Table.from_batches([block])
         pq.write_table(table, folder / f"Split-{split}" / "data.parquet", row_group_size=row_group_size)
-    profile = table_profile.TableProfile(tuple(table_profile.Column(n, t, num_values=1) for n, t in TYPES.items()), 400)
+    profile = table_profile.TableProfile(tuple(ColumnProfile(n, t, num_values=1) for n, t in TYPES.items()), 400)
     table_profile.write(folder, profile, label="island")
     return artifact
 

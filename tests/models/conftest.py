@@ -27,9 +27,10 @@ from kubetfx.components.data.table_scan import scan
 from kubetfx.components.data.tables import TableProfile
 from kubetfx.components.schema_gen import complete_schema
 from kubetfx.config.data_section import FeaturesConfig, Stated
-from kubetfx.config.model_section import Task
+from kubetfx.config.metric_catalogue import Task
 from kubetfx.models import network
-from kubetfx.models.features import MISSING_INTEGER, Features, read_features
+from kubetfx.models.columns.column_type import MISSING_INTEGER
+from kubetfx.models.features import Features, read_features
 
 Rows = list[dict[str, Any]]
 

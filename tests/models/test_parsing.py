@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kubetfx.models.features import MISSING_INTEGER
+from kubetfx.models.columns.column_type import MISSING_INTEGER
 from kubetfx.models.parsing import parse_examples
 
 DEFAULTS = {"height": math.nan, "width": math.nan, "zero": 0.0, "island": "", "year": MISSING_INTEGER, "hour": 7}

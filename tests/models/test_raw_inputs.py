@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from kubetfx.errors import DataError
+from kubetfx.models.columns.column_type import MISSING_INTEGER
 from kubetfx.models.examples import to_examples
-from kubetfx.models.features import MISSING_INTEGER
 from kubetfx.models.raw_inputs import RawInputs, is_usual, usual_spec
 
 BLOCK = pa.RecordBatch.from_pydict(

@@ -207,10 +207,10 @@ class _Preprocess(keras.layers.Layer):
 
     def __init__(self, backbone: str, **options: Any) -> None:
         super().__init__(**options)
-        self._module = inspect.getmodule(getattr(keras.applications, backbone))
+        self._module: Any = inspect.getmodule(getattr(keras.applications, backbone))
 
     def call(self, pixels: Any) -> Any:
-        return self._module.preprocess_input(pixels)  # type: ignore[union-attr]
+        return self._module.preprocess_input(pixels)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 from absl import logging
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import CONTENT_HASH, PIXELS
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.columns.image.decoding import decode_and_resize, decode_batch
@@ -38,9 +38,9 @@ _PARALLEL = os.cpu_count() or 1
 class ImageRows:
     """Rows of a split that have an image each."""
 
-    labels: np.ndarray
+    labels: Array
     """(rows,) int64, the index of the class; or float32, the number."""
-    features: Mapping[str, np.ndarray]
+    features: Mapping[str, Array]
     """What else the network takes, by name, each (rows, ...)."""
     pixels: tf.Tensor | None
     """(images, height, width, 3) uint8, in the memory of the machine; None when they are larger than the cache."""
@@ -64,7 +64,7 @@ class ImageRows:
         return len(self.labels) * height * width * 3
 
     @property
-    def sample(self) -> Mapping[str, np.ndarray]:
+    def sample(self) -> Mapping[str, Array]:
         """Features besides the pixels by name, (rows, ...)."""
         return self.features
 
@@ -161,8 +161,8 @@ def load_images(
     files: Sequence[str],
     *,
     column: str,
-    labels: np.ndarray,
-    features: Mapping[str, np.ndarray],
+    labels: Array,
+    features: Mapping[str, Array],
     model: ModelConfig,
     max_pixels: int,
     cache_bytes: int,
@@ -223,13 +223,12 @@ def _stream(files: Sequence[str], column: str) -> tf.data.Dataset:
     return blocks.unbatch()
 
 
-def _bytes_of(block: pa.RecordBatch, name: str) -> np.ndarray:
-    return block.column(name).cast(pa.binary()).to_numpy(zero_copy_only=False)
+def _bytes_of(block: pa.RecordBatch, name: str) -> Array:
+    contents: Array = block.column(name).cast(pa.binary()).to_numpy(zero_copy_only=False)
+    return contents
 
 
-def _read(
-    files: Sequence[str], column: str | None, hash_column: str, labels: np.ndarray
-) -> tuple[str, tf.Tensor | None]:
+def _read(files: Sequence[str], column: str | None, hash_column: str, labels: Array) -> tuple[str, tf.Tensor | None]:
     """Return a digest of images and labels, and the encoded images if they are asked for."""
     digest = hashlib.sha256(labels.tobytes())
     contents: list[tf.Tensor] = []

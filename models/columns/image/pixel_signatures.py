@@ -81,7 +81,8 @@ def _add_signatures_of_maps(
         return {"embedding": tf.reduce_mean(tf.cast(maps, tf.float32), axis=[1, 2])}
 
     def say(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return head([raw["maps"], *(raw[argument] for argument in arguments)], training=False)
+        answers: dict[str, tf.Tensor] = head([raw["maps"], *(raw[argument] for argument in arguments)], training=False)
+        return answers
 
     signature = {"maps": tf.TensorSpec(tensor.shape, tensor.dtype, "maps")}
     signature |= {a: tf.TensorSpec(specs[name].shape, specs[name].dtype, a) for a, name in arguments.items()}

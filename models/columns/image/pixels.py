@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.artifacts import PIXELS
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import FineTuneConfig, TrainingConfig
@@ -81,8 +81,8 @@ class Pixels:
         self,
         files: Sequence[str],
         *,
-        labels: np.ndarray,
-        features: Mapping[str, np.ndarray],
+        labels: Array,
+        features: Mapping[str, Array],
         cache_bytes: int,
         team: Team,
     ) -> pixel_rows.ImageRows:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field
 
+from kubetfx.arrays import Array
 from kubetfx.models.columns.text.byte_pairs import BytePairs, byte_letters
 from kubetfx.models.columns.text.model_documents import Document, Epsilon, Layers, Merge, Size, Token, TokenNumbers
 from kubetfx.models.columns.text.model_folder import CONFIG, SIZES, ModelFolder
@@ -175,7 +175,7 @@ def _kind(folder: ModelFolder) -> str:
     return kind
 
 
-def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
+def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, Array]:
     """Return the weights of a transformer, by the names of `Shape.weights`.
 
     Args:

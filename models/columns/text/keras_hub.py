@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.models.columns.text.byte_pairs import BytePairs
 from kubetfx.models.columns.text.hugging_face import byte_pairs, read_merges
 from kubetfx.models.columns.text.model_documents import Document, Layers, Size, TokenNumbers
@@ -98,7 +99,7 @@ def _kind(folder: ModelFolder) -> str:
     return kind
 
 
-def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
+def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, Array]:
     """Return the weights of a transformer, by the names of `Shape.weights`.
 
     Args:
@@ -112,7 +113,7 @@ def read_weights(folder: ModelFolder, shape: Shape) -> dict[str, np.ndarray]:
 
     names = KERAS_HUB[_kind(folder)]
     content = folder.content(WEIGHTS, what="the weights")
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Array] = {}
 
     def keep(name: str, entry: Any) -> None:
         if isinstance(entry, h5py.Dataset):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.config.text_section import TextPretrainConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models.columns.text.text_blocks import shortened
@@ -25,7 +26,7 @@ _HIDDEN, _OTHER = 0.8, 0.9
 STEPS_PER_CALL = 100
 
 
-def pretrain(layer: Transformer, tokens: np.ndarray, config: TextPretrainConfig) -> dict[str, Any]:
+def pretrain(layer: Transformer, tokens: Array, config: TextPretrainConfig) -> dict[str, Any]:
     """Teach a transformer to guess the hidden tokens of texts.
 
     Args:
@@ -113,7 +114,7 @@ class _Hidden:
     def __init__(self, *, share: float, size: int, seed: int) -> None:
         self._share, self._size, self._seed = share, size, seed
 
-    def batches(self, texts: np.ndarray, size: int, *, is_shuffled: bool = True) -> tf.data.Dataset:
+    def batches(self, texts: Array, size: int, *, is_shuffled: bool = True) -> tf.data.Dataset:
         """({tokens, places}, tokens at these places, which of them count), without end."""
         seed = self._seed if is_shuffled else None
         rows = batches_of_indices(len(texts), size, seed=seed, lengths=(texts > 0).sum(axis=1))

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from kubetfx.arrays import Array
 from kubetfx.errors import ConfigError
 from kubetfx.models.columns.text.model_documents import DamageError, Declared, read_document
 from kubetfx.models.columns.text.transformer_shape import Shape
@@ -125,9 +126,7 @@ class ModelFolder:
         except DamageError as damage:
             raise self.error(damage.problem, damage.received, "Copy the file of the model again.") from None
 
-    def checked(
-        self, arrays: Mapping[str, np.ndarray], names: WeightNames, shape: Shape, *, file: str
-    ) -> dict[str, np.ndarray]:
+    def checked(self, arrays: Mapping[str, Array], names: WeightNames, shape: Shape, *, file: str) -> dict[str, Array]:
         """Return the weights of a transformer among those of a file.
 
         Args:
@@ -160,7 +159,7 @@ class ModelFolder:
             found_weights["positions"] += self._finite(arrays[names.segments], names.segments, file=file)[0]
         return found_weights
 
-    def _finite(self, values: np.ndarray, name: str, *, file: str) -> np.ndarray:
+    def _finite(self, values: Array, name: str, *, file: str) -> Array:
         """Return weights as float32."""
         if values.dtype.kind not in "fiu":
             raise self.error(

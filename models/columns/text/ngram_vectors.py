@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.models.columns.column_type import Encoding
 from kubetfx.models.columns.text.encoders import TextEncoder
 from kubetfx.models.columns.text.text_augmentation import augmented
@@ -125,7 +126,7 @@ class NGramSum(FittedLayer):
         )
         self._rarity = self.add_weight(shape=(size + 1,), initializer="ones", trainable=False, name="rarity")
 
-    def fit_to(self, values: np.ndarray) -> None:
+    def fit_to(self, values: Array) -> None:
         """Count in how many texts each n-gram is: idf = ln((1 + texts) / (1 + those with it)) + 1.
 
         Args:

@@ -9,8 +9,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from kubetfx.arrays import Array
 from kubetfx.models.columns.text import hugging_face, keras_hub
 from kubetfx.models.columns.text.byte_pairs import BytePairs
 from kubetfx.models.columns.text.model_folder import ModelFolder
@@ -105,11 +104,11 @@ class PretrainedFolder:
         found = self.tokenizer(texts, length=min(length, self.shape.positions))
         return tf.where(tf.equal(found, self.tokenizer.frame.padding), tf.constant(0, tf.int64), found + 1)
 
-    def weights(self) -> dict[str, np.ndarray]:
+    def weights(self) -> dict[str, Array]:
         """Return the weights, by the names of `Shape.weights`.
 
         Raises:
             ConfigError: the file is not there, cannot be read, or has those of another model.
         """
-        found: dict[str, np.ndarray] = self._format.read_weights(self._folder, self.shape)
+        found: dict[str, Array] = self._format.read_weights(self._folder, self.shape)
         return found

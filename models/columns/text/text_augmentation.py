@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from kubetfx.arrays import Array
 from kubetfx.config.text_section import TextEncoderConfig
 from kubetfx.models.columns.text.cleaning import clean
 from kubetfx.models.columns.text.tokens import VOCABULARY
@@ -55,7 +56,7 @@ def augmented(
 
 def synonym_table(
     synonyms: Mapping[str, Sequence[str]], vocabulary: Sequence[str], config: TextEncoderConfig, *, first: int
-) -> np.ndarray:
+) -> Array:
     """Find synonyms in a vocabulary.
 
     Args:
@@ -100,7 +101,7 @@ class TextAugmentation(keras.layers.Layer):
     """
 
     def __init__(
-        self, *, drop: float, swap: float, replace: float, table: np.ndarray, left_out: int, **keywords: Any
+        self, *, drop: float, swap: float, replace: float, table: Array, left_out: int, **keywords: Any
     ) -> None:
         super().__init__(trainable=False, **keywords)
         self._drop, self._swap, self._replace = drop, swap, replace

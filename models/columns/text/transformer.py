@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from kubetfx.arrays import Array
 from kubetfx.config.text_section import TextPretrainConfig
 from kubetfx.models.columns.text.text_blocks import in_blocks, shortened
 from kubetfx.models.columns.text.transformer_shape import Shape
@@ -60,7 +60,7 @@ class Transformer(FittedLayer):
         initializer = constants.get(kind) or keras.initializers.TruncatedNormal(stddev=deviation)
         return self.add_weight(shape=size, initializer=initializer, name=name)
 
-    def load(self, values: Mapping[str, np.ndarray]) -> None:
+    def load(self, values: Mapping[str, Array]) -> None:
         """Take weights from elsewhere.
 
         Args:
@@ -69,7 +69,7 @@ class Transformer(FittedLayer):
         for name, weight in self.by_name.items():
             weight.assign(values[name])
 
-    def fit_to(self, values: np.ndarray) -> None:
+    def fit_to(self, values: Array) -> None:
         """Learn to guess tokens, where that is asked for.
 
         Args:

@@ -3,31 +3,31 @@ from dataclasses import replace
 import pytest
 
 from kubetfx.components.data.column_roles import choose_role
-from kubetfx.components.data.tables import Column
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.models.columns import known_types
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.columns.column_type import ColumnType
 
 NUM_ROWS = 100
 
 
-def role(column: Column, *, num_rows: int = NUM_ROWS, **config) -> tuple[str, str]:
+def role(column: ColumnProfile, *, num_rows: int = NUM_ROWS, **config) -> tuple[str, str]:
     return choose_role(column, num_rows=num_rows, config=FeaturesConfig.model_validate(config))
 
 
-def number(name: str = "x", **fields) -> Column:
-    return Column(
+def number(name: str = "x", **fields) -> ColumnProfile:
+    return ColumnProfile(
         name, "float", **{"num_values": NUM_ROWS, "num_distinct": None, "minimum": 0.0, "maximum": 9.5} | fields
     )
 
 
-def integer(name: str = "x", **fields) -> Column:
+def integer(name: str = "x", **fields) -> ColumnProfile:
     defaults = {"num_values": NUM_ROWS, "num_distinct": 50, "values_repeat": True, "minimum": 0, "maximum": 900}
-    return Column(name, "int64", **defaults | fields)
+    return ColumnProfile(name, "int64", **defaults | fields)
 
 
-def text(name: str = "x", **fields) -> Column:
-    return Column(name, "string", **{"num_values": NUM_ROWS, "num_distinct": 3, "values_repeat": True} | fields)
+def text(name: str = "x", **fields) -> ColumnProfile:
+    return ColumnProfile(name, "string", **{"num_values": NUM_ROWS, "num_distinct": 3, "values_repeat": True} | fields)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from kubetfx.components.schema_gen import Executor as SchemaExecutor
 from kubetfx.components.schema_gen import complete_schema
 from kubetfx.components.statistics_gen import Executor as StatisticsExecutor
 from kubetfx.config.data_section import FeaturesConfig
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.models.features import read_features, read_schema
 from tests.components.image_runs import run_executor
 from tests.components.pictures import write_classes
@@ -68,9 +69,9 @@ def test_frozen_schema_of_before_images_had_a_type_is_understood(first):
     (image,) = (feature for feature in old.feature if feature.name == "image")
     del image.annotation.tag[:]
     columns = (
-        table_profile.Column("content_hash", "string"),
-        table_profile.Column("image", "string", picture_reason="the encoded picture"),
-        table_profile.Column("label", "string", values=("cat", "dog")),
+        ColumnProfile("content_hash", "string"),
+        ColumnProfile("image", "string", picture_reason="the encoded picture"),
+        ColumnProfile("label", "string", values=("cat", "dog")),
     )
     profile = table_profile.TableProfile(columns, 2)
 

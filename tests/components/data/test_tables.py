@@ -12,6 +12,7 @@ import pytest
 from kubetfx.components.data import column_scan, table_profile, tables
 from kubetfx.config.data_section import DataConfig
 from kubetfx.errors import DataError
+from kubetfx.models.columns.column_profile import ColumnProfile
 from kubetfx.storage import ObjectPath
 from kubetfx.tables import columnar_table, csv_file
 from kubetfx.tables.files import TableFiles
@@ -765,18 +766,18 @@ def test_file_whose_cells_are_all_missing_takes_the_type_of_the_others(
 # The label
 
 
-def profile_of(*columns: table_profile.Column, num_rows: int = 10) -> table_profile.TableProfile:
+def profile_of(*columns: ColumnProfile, num_rows: int = 10) -> table_profile.TableProfile:
     return table_profile.TableProfile(columns, num_rows)
 
 
-def label_column(**fields: Any) -> table_profile.Column:
+def label_column(**fields: Any) -> ColumnProfile:
     values = fields.pop("values", ("a", "b"))
     defaults = {"num_values": 10, "num_distinct": len(values), "values": values, "type": "string"}
-    return table_profile.Column("y", **defaults | fields)
+    return ColumnProfile("y", **defaults | fields)
 
 
 def test_missing_label_column_lists_the_columns_nearest_first():
-    profile = profile_of(table_profile.Column("island", "string"), table_profile.Column("species", "string"))
+    profile = profile_of(ColumnProfile("island", "string"), ColumnProfile("species", "string"))
 
     message = (
         r"There is no column 'specie' to predict\. Did you mean 'species'\? Received the columns: species, island\."
@@ -949,7 +950,7 @@ def test_mean_of_whole_numbers_is_that_of_all_files(tmp_path):
     assert inspect(tmp_path / "a.csv").column("n").mean == 2.0
 
 
-def column_of(path: Path, name: str, **fields: Any) -> table_profile.Column:
+def column_of(path: Path, name: str, **fields: Any) -> ColumnProfile:
     return inspect(path, **fields).column(name)
 
 

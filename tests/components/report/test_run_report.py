@@ -11,6 +11,7 @@ from kubetfx.artifacts import FACTS
 from kubetfx.components.data import table_profile
 from kubetfx.components.report import facts, run_report
 from kubetfx.config.pipeline import PipelineConfig
+from kubetfx.models.columns.column_profile import ColumnProfile
 from tests.components.report import sample
 
 
@@ -71,8 +72,8 @@ def test_distinct_values_are_those_of_the_table_though_no_model_is_asked(
 ) -> None:
     statistics = write_statistics(config, 1, {"train": sample.table(100, seed=1)})
     record = recorded(config, "20260101-000000-aaa", "interrupted", statistics)
-    text = table_profile.Column(sample.SCRIPT, "string", num_values=100, num_distinct=77)
-    number = table_profile.Column("number_0", "float", num_values=100, num_distinct=None, num_decimals=99)
+    text = ColumnProfile(sample.SCRIPT, "string", num_values=100, num_distinct=77)
+    number = ColumnProfile("number_0", "float", num_values=100, num_distinct=None, num_decimals=99)
     table_profile.write(tmp_path, table_profile.TableProfile((text, number), 100), label="label")
     node = run_record.NodeRecord(
         id="TableExampleGen", state="done", seconds=1, log="", outputs={"examples": [str(tmp_path)]}

@@ -3,7 +3,7 @@ from datetime import datetime
 import pyarrow as pa
 import pytest
 
-from kubetfx.tables.as_text import LIST_SEPARATOR, lists_of, padded, texts_of
+from kubetfx.tables.as_text import LIST_SEPARATOR, in_utf8, lists_of, padded, texts_of
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,10 @@ def test_lists_are_taken_apart_without_spaces_and_empty_values():
     assert lists.to_pylist() == [["AA", "BB"], ["CC"], None, None, None, ["AA", "AA"]]
     assert padded(lists).tolist() == [["AA", "BB"], ["CC", ""], ["", ""], ["", ""], ["", ""], ["AA", "AA"]]
     assert padded(lists[2:4]).tolist() == [[""], [""]]
+
+
+def test_texts_in_utf8_keep_their_shape():
+    lists = pa.array([["é", "b"], [], ["c"]], pa.list_(pa.string()))
+
+    assert in_utf8(padded(lists)).tolist() == [["é".encode(), b"b"], [b"", b""], [b"c", b""]]
+    assert in_utf8(padded(lists[:0])).shape == (0, 1)
