@@ -165,8 +165,9 @@ def run_pipeline(config_path: Path, workspace: Path) -> ProcessRun:
 
 
 def read_claim(config_path: Path) -> tuple[str, str]:
-    """Return the first metric with a lower bound, and the score that the yaml's opening comment gives, or else that
-    bound.
+    """Return the first metric with a lower bound, and the score that it has to reach.
+
+    The score is the one that the opening comment of the yaml gives, or else that bound.
     """
     thresholds = load_config(config_path).evaluation.thresholds
     metric, bound = next((name, t.at_least) for name, t in thresholds.items() if t.at_least is not None)

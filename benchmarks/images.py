@@ -422,8 +422,9 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def _milliseconds_in_turn(*calls: Callable[[], Any]) -> list[float]:
-    """Return the median of each, called one after the other repeatedly, so that what else runs delays them
-    alike.
+    """Return the median of each, called one after the other repeatedly.
+
+    What else runs delays them alike then.
     """
     for call in calls * 10:
         call()

@@ -90,8 +90,10 @@ def numbers(
     batch_size: int,
     are_counts: bool = False,
 ) -> Work:
-    """Return decimal numbers around a mean of each class, or small counts whose rates differ by class, of which most
-    are 0: as many rows, columns and classes as wanted.
+    """Return work on a table of as many rows, columns and classes as wanted.
+
+    Its cells are decimal numbers around a mean of each class, or small counts whose rates differ by class, of which
+    most are 0.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)

@@ -85,8 +85,9 @@ def main() -> int:
 
 
 def _measure(table: Table, num_trees: int, repetitions: int) -> tuple[int, float, dict[int, float], float]:
-    """Return levels of the deepest tree; seconds per row of the library, and by rows of a batch; the largest
-    difference.
+    """Return levels of the deepest tree, seconds per row, and the largest difference.
+
+    The seconds are those of the library, and of ours by rows of a batch.
     """
     rows, labels = table.make()
     categories = list(range(table.num_numbers, rows.shape[1]))

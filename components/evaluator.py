@@ -1,5 +1,7 @@
-"""Evaluator: evaluates the candidate and the served model on the evaluation split, and decides whether the candidate
-may be pushed. Metrics and verdict come from components/evaluation; both are also written as TFMA's files.
+"""Evaluator: evaluates the candidate and the served model, and decides whether the candidate may be pushed.
+
+Both are evaluated on the evaluation split. Metrics and verdict come from components/evaluation; both are also written
+as TFMA's files.
 """
 
 import functools
@@ -230,8 +232,9 @@ def _confusion(outcome: Outcome) -> list[list[int | float]]:
 
 
 def _by_class(outcome: Outcome, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """Return precision, recall, F1 and number of images of each class; 0 if no row is assigned to it, or none is of
-    it.
+    """Return precision, recall, F1 and number of images of each class.
+
+    They are 0 if no row is assigned to it, or none is of it.
     """
     if not classes or outcome.confusion is None:
         return {}

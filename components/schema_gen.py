@@ -119,8 +119,9 @@ def _describe(
 
 
 def _check_details(feature: schema_pb2.Feature, role: str, column: ColumnProfile) -> None:
-    """Refuse data that is written in another way than what a frozen schema was made from: its features would all be
-    missing.
+    """Refuse data that is written in another way than what a frozen schema was made from.
+
+    Its features would all be missing.
     """
     if not known_types.is_tag(role):
         return

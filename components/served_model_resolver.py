@@ -1,6 +1,7 @@
-"""The baseline of the evaluation: the currently served model, which is the stable version, or the newest without
-labels. It is found in the push directory rather than in ML Metadata, which a cluster does not have
-(docs/decisions/0004-baseline.md).
+"""The baseline of the evaluation: the currently served model.
+
+It is the stable version, or the newest without labels. It is found in the push directory rather than in ML Metadata,
+which a cluster does not have (docs/decisions/0004-baseline.md).
 """
 
 from pathlib import Path

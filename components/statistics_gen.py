@@ -102,8 +102,9 @@ class Statistics(
         return self._columns, self._dates, self._separators, self._weight, sample
 
     def blocks(self, item: Part) -> Iterator[tuple[str, pa.RecordBatch]]:
-        """Yield the rows of a row group, or a sample by its own random numbers, which does not depend on where it is
-        read.
+        """Yield the rows of a row group, or a sample of them.
+
+        The sample has its own random numbers, and does not depend on where it is read.
         """
         block = item.group.read(self._columns)
         weights_of(block, self._weight)  # TFDV does not explain what is wrong with a missing column
@@ -235,8 +236,9 @@ def _note_odd_cells(statistics: statistics_pb2.DatasetFeatureStatisticsList, odd
 
 
 class StatisticsGen(Component, base_beam_component.BaseBeamComponent):
-    """Statistics of each split of the examples: of a sample where there are more than `max_rows`; weighted too, where a
-    column has weights.
+    """Statistics of each split of the examples.
+
+    They are those of a sample where there are more than `max_rows`; weighted too, where a column has weights.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

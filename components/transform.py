@@ -1,7 +1,8 @@
-"""Transform: TFX's component with the schema available to preprocessing_fn, and the analysis as work on blocks. Only
-the analysis is done: the Trainer and the SavedModel apply the graph themselves. TFX's cache of analyzers stays empty,
-since nothing reads it. A request for more outputs, or an analyzer that components/data/analysis.py does not know,
-uses TFX's executor on Beam. Features that a search found come with the schema.
+"""Transform: TFX's component with the schema available to preprocessing_fn, and the analysis as work on blocks.
+
+Only the analysis is done: the Trainer and the SavedModel apply the graph themselves. TFX's cache of analyzers stays
+empty, since nothing reads it. A request for more outputs, or an analyzer that components/data/analysis.py does not
+know, uses TFX's executor on Beam. Features that a search found come with the schema.
 """
 
 import functools
@@ -29,8 +30,10 @@ from kubetfx.models.features import read_schema, searched_features
 
 
 class Executor(tfx_executor.Executor):
-    """Adds `schema_path` to the custom config that preprocessing_fn receives: the schema says what columns are used
-    for. It may contain the section `features` that a search found, which takes precedence over the config's.
+    """Adds `schema_path` to the custom config that preprocessing_fn receives.
+
+    The schema says what columns are used for. It may contain the section `features` that a search found, which takes
+    precedence over the config's.
     """
 
     def Do(self, input_dict: Artifacts, output_dict: Artifacts, exec_properties: dict[str, Any]) -> None:
@@ -102,8 +105,9 @@ class Executor(tfx_executor.Executor):
 def _only_analyzes(
     input_dict: Mapping[str, Any], output_dict: Mapping[str, Any], exec_properties: Mapping[str, Any]
 ) -> bool:
-    """Return whether the split `train` of one artifact is analyzed, and neither statistics nor transformed examples are
-    asked for.
+    """Return whether only the split `train` of one artifact is analyzed.
+
+    Neither statistics nor transformed examples are asked for then.
     """
     keys = standard_component_specs
     return (
@@ -115,8 +119,9 @@ def _only_analyzes(
 
 
 class Transform(tfx_transform.Transform):
-    """TFX's Transform whose preprocessing_fn(inputs, custom_config) finds the schema at
-    custom_config["schema_path"].
+    """TFX's Transform whose preprocessing_fn has the schema.
+
+    preprocessing_fn(inputs, custom_config) finds it at custom_config["schema_path"].
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)

@@ -134,8 +134,9 @@ class _Progress:
 
 @contextlib.contextmanager
 def _studies_beside(folder: Path) -> Iterator[Path]:
-    """Provide the folder of studies: beside the artifacts, since those of a killed search are removed; in a cluster, a
-    temporary one.
+    """Provide the folder of studies.
+
+    It is beside the artifacts, since those of a killed search are removed; in a cluster, a temporary one.
     """
     if folder.parent.name == "tuner_results":
         latest = tuning_results.latest_path(folder.parent.parent)

@@ -133,8 +133,9 @@ class _Graph:
             return dsl.pipeline(name=self._slug, display_name=self._name)(build)
 
     def _emit(self, tasks: Sequence[PlannedTask], scope: Contexts, arguments: Mapping[str, Any]) -> None:
-        """Start the tasks under the conditions and loops `scope`, and as groups those under further ones, producers
-        first.
+        """Start the tasks under the conditions and loops `scope`, producers first.
+
+        Those under further ones are started as groups.
         """
         units: dict[Any, list[PlannedTask]] = {}
         for task in tasks:

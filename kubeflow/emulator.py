@@ -122,8 +122,10 @@ class Emulator:
         return {name: as_double(value) for name, value in values.items()}
 
     def _run_dag(self, dag: Mapping[str, Any], scope: Scope) -> None:
-        """Run the tasks of a DAG. After a failure no task begins but exit tasks, which run after the task that they
-        wait for, whatever became of it. A task after one that was skipped is skipped.
+        """Run the tasks of a DAG.
+
+        After a failure no task begins but exit tasks, which run after the task that they wait for, whatever became of
+        it. A task after one that was skipped is skipped.
         """
         failure: TaskFailedError | None = None
         tasks = dag["tasks"]
@@ -145,8 +147,10 @@ class Emulator:
             raise failure
 
     def _next(self, pending: Sequence[str], tasks: Mapping[str, Any], scope: Scope) -> str:
-        """Return the next task: one whose condition does not hold, if there is one, as its driver has ended long before
-        the container of another; else the DAG around both would be complete there and not here.
+        """Return the next task: one whose condition does not hold, if there is one.
+
+        Its driver has ended long before the container of another; else the DAG around both would be complete there and
+        not here.
         """
         for name in pending:
             needed = [scope.tasks.get(other) for other in tasks[name].get("dependentTasks", ())]

@@ -1,5 +1,6 @@
-"""A Katib Experiment of the search that a config describes: Katib draws the settings, and each of its trials is a Job
-whose command trains once with them and prints the metric.
+"""A Katib Experiment of the search that a config describes.
+
+Katib draws the settings, and each of its trials is a Job whose command trains once with them and prints the metric.
 """
 
 import json

@@ -219,8 +219,9 @@ def docker_command(
     folders: Sequence[Path],
     user: str = "",
 ) -> list[str]:
-    """Return the command that runs a task in its image as a pod would: any user, no rights, a root that cannot be
-    written, and the launcher's folders in their places.
+    """Return the command that runs a task in its image as a pod would.
+
+    The container has any user, no rights, a root that cannot be written, and the launcher's folders in their places.
 
     Args:
         command: of the container.

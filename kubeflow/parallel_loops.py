@@ -1,6 +1,7 @@
-"""Folds the copies of a fan-out into one node: what they have in common is described once, and what they differ in are
-the items of a parallel loop. A ForEach of TFX is a loop too: it joins the loop that made its artifacts, or has an item
-per artifact.
+"""Folds the copies of a fan-out into one node.
+
+What they have in common is described once, and what they differ in are the items of a parallel loop. A ForEach of TFX
+is a loop too: it joins the loop that made its artifacts, or has an item per artifact.
 
 Each task of the loop takes its item as one parameter, a JSON object. The object always has the number of the copy, so
 that no two iterations have the same inputs: else the second would take its outputs from the cache of the first, and ML

@@ -349,8 +349,9 @@ def _slots_of(expression: Any) -> set[str]:
 
 
 def _as_text(value: Any, override: Override) -> Any:
-    """Return the value of a parameter as text where text is asked for: a final status is a document, and becomes
-    JSON.
+    """Return the value of a parameter as text where text is asked for.
+
+    A final status is a document, and becomes JSON.
     """
     if isinstance(value, dict) and "state" in value:
         value = {**value, "state": _FINAL_STATES.get(value["state"], value["state"])}

@@ -174,8 +174,9 @@ def artifact_path(artifact_class: type[types.Artifact], *, node_id: str) -> str:
 
 
 def _single_channels(channel: types.BaseChannel, *, node_id: str, key: str) -> tuple[types.OutputChannel, ...]:
-    """Return the outputs of nodes that a channel consists of; an error if it asks ML Metadata, which a cluster
-    lacks.
+    """Return the outputs of nodes that a channel consists of.
+
+    It is an error if it asks ML Metadata, which a cluster lacks.
     """
     if (whole := looped_channel(channel)) is not None:
         return _single_channels(whole, node_id=node_id, key=key)

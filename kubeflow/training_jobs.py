@@ -1,5 +1,6 @@
-"""What a training on several workers asks Kubernetes for: a TFJob, a JobSet, a RayJob, or StatefulSets with a headless
-Service.
+"""What a training on several workers asks Kubernetes for.
+
+It is a TFJob, a JobSet, a RayJob, or StatefulSets with a headless Service.
 
 All are made of the pod of the Trainer's task, so that image, volumes, secrets, node selector and all else that
 `kubeflow.resources.Trainer` says holds for each worker, and is said once. kubeflow/training_job_run.py creates them.
@@ -261,8 +262,10 @@ def stateful_sets(job: TeamJob) -> list[Document]:
 
 
 def ray_job(job: TeamJob) -> list[Document]:
-    """Return the RayJob of KubeRay: a Ray cluster with a node for each process, on whose head models/ray_launch.py
-    starts the team, and starts it again.
+    """Return the RayJob of KubeRay.
+
+    It is a Ray cluster with a node for each process, on whose head models/ray_launch.py starts the team, and starts it
+    again.
 
     Args:
         job: the training.

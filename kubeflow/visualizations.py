@@ -187,8 +187,9 @@ def _model_page(run: NodeRun) -> _Content:
 
 
 def _metrics(run: NodeRun) -> _Content:
-    """Return the overall metrics of the candidate; those of the served model as `served_...`, of a baseline as
-    `constant_...` and `linear_...`.
+    """Return the overall metrics of the candidate.
+
+    Those of the served model are `served_...`, those of a baseline `constant_...` and `linear_...`.
     """
     numbers: dict[str, Any] = {}
     for prefix, metrics in _overall(run).items():

@@ -388,8 +388,9 @@ def _at_once(copy: Callable[[Any], None], items: Iterable[Any]) -> None:
 
 
 def remove_here(path: Path) -> None:
-    """Remove a folder or file of this machine, if it is there. A folder is renamed before, so that none remains of
-    which half is removed.
+    """Remove a folder or file of this machine, if it is there.
+
+    A folder is renamed before, so that none remains of which half is removed.
 
     Args:
         path: of the folder or file.

@@ -324,8 +324,10 @@ def list_files(folder: Location, pattern: str | None = None) -> Sequence[Locatio
 
 @contextlib.contextmanager
 def patiently() -> Iterator[None]:
-    """Ask a store that refuses or cannot be reached again for half a minute, within the context: while hours of work
-    depend on it. Otherwise only readers wait, and the others learn of a wrong address within a second.
+    """Ask a store that refuses or cannot be reached again for half a minute, within the context.
+
+    Hours of work depend on it meanwhile. Otherwise only readers wait, and the others learn of a wrong address within a
+    second.
     """
     global _num_patient  # noqa: PLW0603
     with _PATIENCE_LOCK:

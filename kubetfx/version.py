@@ -8,8 +8,9 @@ from kubetfx.engine.probe import version_of
 
 
 def own_version() -> str:
-    """Return the version: of a checkout or an image by its pyproject.toml, elsewhere by the installed package's
-    metadata.
+    """Return the version.
+
+    It is that of a checkout or an image by its pyproject.toml, elsewhere by the installed package's metadata.
     """
     pyproject = Path(__file__).resolve().parent.parent / "pyproject.toml"
     if pyproject.is_file():

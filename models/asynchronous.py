@@ -81,8 +81,9 @@ class AsynchronousTeam(Team):
         return iter(batches)
 
     def measure(self, trained: Any, batches: "WorkerBatches") -> dict[str, float]:
-        """Return Keras' metrics of a sample of the training rows, with the weights as they are: what workers count
-        together is lost where two add to it at a time.
+        """Return Keras' metrics of a sample of the training rows, with the weights as they are.
+
+        What workers count together is lost where two add to it at a time.
 
         Args:
             trained: the model.

@@ -180,8 +180,9 @@ def read_schema(path: str | Path) -> schema_pb2.Schema:
 
 
 def raw_schema(transform_output: "tft.TFTransformOutput") -> schema_pb2.Schema:
-    """Return the schema of the columns that Transform has read: the text that SchemaGen has written, which tf.Transform
-    would parse each time.
+    """Return the schema of the columns that Transform has read.
+
+    It is the text that SchemaGen has written, which tf.Transform would parse each time.
 
     Args:
         transform_output: of Transform.

@@ -33,8 +33,9 @@ _SPREAD = np.unpackbits(np.arange(256, dtype=np.uint8)[:, np.newaxis], axis=1, b
 
 
 class Forest(keras.layers.Layer):
-    """Sums of the leaves that rows reach: (batch, features) float32, NaN where a cell is missing, to (batch, outputs)
-    float64.
+    """Sums of the leaves that rows reach.
+
+    From (batch, features) float32, NaN where a cell is missing, to (batch, outputs) float64.
     """
 
     def __init__(self, tables: ForestTables, *, num_outputs: int, **options: Any) -> None:

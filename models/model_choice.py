@@ -1,5 +1,6 @@
-"""`model.kind: auto`: network and trees are both trained, and the validation rows say which is taken, or how much of
-each.
+"""`model.kind: auto`: network and trees are both trained.
+
+The validation rows say which is taken, or how much of each.
 """
 
 from typing import Any

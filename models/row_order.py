@@ -29,8 +29,10 @@ def lengths_of(features: Mapping[str, Array]) -> Array | None:
 def batches_of_indices(
     num_rows: int, batch_size: int, *, seed: int | None, lengths: Array | None = None
 ) -> tf.data.Dataset:
-    """Return the rows of each batch of an epoch, in another order in each epoch: all of an epoch are drawn at once,
-    since tf.data's own shuffling of single elements takes longer than a small network.
+    """Return the rows of each batch of an epoch, in another order in each epoch.
+
+    All of an epoch are drawn at once, since tf.data's own shuffling of single elements takes longer than a small
+    network.
 
     Args:
         num_rows: of an epoch.
@@ -57,8 +59,10 @@ def batches_of_indices(
 
 
 def _by_length(indices: tf.Tensor, lengths: Array, batch_size: int, *, seed: list["int | tf.Tensor"]) -> tf.Tensor:
-    """Sort shuffled rows by length, some batches at a time, and shuffle the batches. The rows of the last batch, if it
-    has fewer than the others, are any: were they the longest, these would count more per row in each epoch.
+    """Sort shuffled rows by length, some batches at a time, and shuffle the batches.
+
+    The rows of the last batch, if it has fewer than the others, are any: were they the longest, these would count more
+    per row in each epoch.
     """
     whole = len(lengths) // batch_size
     indices, rest = indices[: whole * batch_size], indices[whole * batch_size :]

@@ -1,5 +1,6 @@
-"""Rows that are larger than `training.cache_bytes`: written once to files beside the training, and read from there in
-another order in each epoch.
+"""Rows that are larger than `training.cache_bytes`.
+
+They are written once to files beside the training, and read from there in another order in each epoch.
 
 The order is shuffled at two levels: blocks of neighbouring rows, and then the rows of as many blocks as the buffer
 holds. It depends on the seed and the number of the epoch alone, and any step of it can be reached without reading what

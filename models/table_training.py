@@ -1,5 +1,7 @@
-"""How a network for tables is trained: an epoch is one graph, the members of an ensemble learn each for itself, and the
-weights that are validated and kept are averages over the last steps.
+"""How a network for tables is trained.
+
+An epoch is one graph, the members of an ensemble learn each for itself, and the weights that are validated and kept are
+averages over the last steps.
 
 The loop is in models/training_loop.py.
 """

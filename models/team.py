@@ -190,8 +190,9 @@ class Team:
         return total
 
     def vary_seeds(self, variables: Sequence[Any]) -> None:
-        """Have the layers of each process draw other random numbers: dropout would leave out the same units in the same
-        places of all parts of a batch.
+        """Have the layers of each process draw other random numbers.
+
+        Otherwise dropout would leave out the same units in the same places of all parts of a batch.
 
         Args:
             variables: of a model, new or restored: random states among them are the chief's.

@@ -141,8 +141,9 @@ def _config_of_pod() -> str:
 
 
 def _meet(distribution: DistributionConfig) -> None:
-    """Wait until every process of the team can be reached: TensorFlow would wait for ever, and hold Python's lock
-    meanwhile.
+    """Wait until every process of the team can be reached.
+
+    TensorFlow would wait for ever, and hold Python's lock meanwhile.
 
     Raises:
         TrainingError: they have not come in time.

@@ -56,8 +56,9 @@ class TrainingRows:
     def batches(
         self, batch_size: int, *, seed: int | None = None, epochs: range | None = range(1), first_step: int = 0
     ) -> tf.data.Dataset:
-        """Return batches in an order that depends on the seed and the number of the epoch alone: (features, label), and
-        the weights where rows have any.
+        """Return batches in an order that depends on the seed and the number of the epoch alone.
+
+        A batch is (features, label), and the weights where rows have any.
 
         Args:
             batch_size: rows of a batch; the last one of an epoch may have fewer.
@@ -227,8 +228,9 @@ def _load_part(
     scratch: Path,
     team: Team,
 ) -> TrainingRows:
-    """Load the rows that one of several processes reads, every `team.size`-th row group, and a sample that all of them
-    read.
+    """Load the rows that one of several processes reads, and a sample that all of them read.
+
+    A process reads every `team.size`-th row group.
     """
     counts = np.array([group.num_rows(footer) for group, footer in groups])
     starts = np.append(0, counts.cumsum())

@@ -148,8 +148,9 @@ def _copied(patterns: list[str], folder: Path) -> list[str]:
 
 
 def _own_modules() -> Iterator[Path]:
-    """Yield modules in folders of the path that are neither Python's, nor of installed packages, nor ours: the
-    user's.
+    """Yield the user's modules.
+
+    They are in folders of the path, and are neither Python's, nor of installed packages, nor ours.
     """
     installed = [Path(path) for path in (sys.prefix, sys.base_prefix, *site.getsitepackages())]
     ours = Path(version.__file__).parents[1]

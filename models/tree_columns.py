@@ -19,8 +19,9 @@ Spec = Mapping[str, Any]
 
 
 class SplitColumns(keras.layers.Layer):
-    """From features by name, each (batch, ...), to (batch, columns) float32: first the numbers, NaN where a cell is
-    missing, then the categories, whose features are whole numbers.
+    """From features by name, each (batch, ...), to (batch, columns) float32.
+
+    First come the numbers, NaN where a cell is missing, then the categories, whose features are whole numbers.
     """
 
     def __init__(self, features: Features, spec: Spec, **options: Any) -> None:

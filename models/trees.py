@@ -194,8 +194,10 @@ def _matrix(rows: TrainingRows, columns: SplitColumns, training: TrainingConfig)
 
 
 def _parameters(config: TreesConfig, training: TrainingConfig, *, shape: tuple[int, int], num_classes: int) -> Params:
-    """Return LightGBM's parameters: the config's, what follows from the shape of the training rows and from the task,
-    and what makes trees independent of the number of threads.
+    """Return LightGBM's parameters.
+
+    They are the config's, what follows from the shape of the training rows and from the task, and what makes trees
+    independent of the number of threads.
     """
     trees_of_a_round = num_classes if num_classes > 2 else 1
     cells = math.prod(shape)

@@ -171,8 +171,9 @@ _EMBEDDED: dict[str, EmbeddedVocabulary] = {
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], by_value: Collection[str]) -> list[str]:
-    """Return what has another meaning than before: `columns`, `vocabularies`, `classes`. Vocabularies whose values are
-    looked up, `by_value`, may be others.
+    """Return what has another meaning than before: `columns`, `vocabularies`, `classes`.
+
+    Vocabularies whose values are looked up, `by_value`, may be others.
     """
     left_out = {"vocabularies": {*by_value, *_TABLES}}  # an export of an earlier version has the tables
     parts = {name: left_out.get(name, ()) for name in now}
@@ -218,8 +219,10 @@ def _tokens(path: Path) -> list[bytes]:
 
 
 def _weights(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any, bool]]:
-    """Yield the weights by a name that is the same in the next training: layers that Keras has named are numbered by
-    kind. And whether they are learned, or found from the training rows.
+    """Yield the weights by a name that is the same in the next training.
+
+    Layers that Keras has named are numbered by kind. Each weight comes with whether it is learned, or found from the
+    training rows.
     """
     numbers: Counter[str] = Counter()
     for layer in model.layers:

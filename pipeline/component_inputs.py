@@ -1,5 +1,7 @@
-"""The inputs of components besides sections of the config: digests of the user's own code, so that an edit invalidates
-the cache, the frozen schema, and the rule of cross-validation.
+"""The inputs of components besides sections of the config.
+
+These are digests of the user's own code, so that an edit invalidates the cache, the frozen schema, and the rule of
+cross-validation.
 """
 
 import hashlib
@@ -58,8 +60,9 @@ def digest_of_training(config: PipelineConfig) -> dict[str, str]:
 
 
 def state_of_encoder(config: PipelineConfig) -> dict[str, str]:
-    """Return the state of the files of a pretrained encoder, as an entry for Transform and the Trainer; no entry if
-    there is none, or this machine does not see it.
+    """Return the state of the files of a pretrained encoder, as an entry for Transform and the Trainer.
+
+    There is no entry if there is no encoder, or this machine does not see it.
 
     Args:
         config: The config of the pipeline.

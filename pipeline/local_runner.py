@@ -1,5 +1,6 @@
-"""Runs a pipeline on this machine, node by node: with TFX's cache, a log file per node, and resumption after an
-interruption.
+"""Runs a pipeline on this machine, node by node.
+
+It has TFX's cache, a log file per node, and resumption after an interruption.
 
 TFX's own launcher executes each node and records it in ML Metadata. What TFX and TensorFlow write to the screen goes
 to the logs. pipeline/definition.py assembles the pipeline.
@@ -287,8 +288,9 @@ class LocalRunner(Runner):
         (self._config.workspace_path / _CODE_DIGEST).write_text(self._code_digest)
 
     def _is_cache_of_this_code(self) -> bool:
-        """Return whether the cache was filled by this code: TFX's cache keys cover inputs and properties, but not
-        code.
+        """Return whether the cache was filled by this code.
+
+        TFX's cache keys cover inputs and properties, but not code.
         """
         path = self._config.workspace_path / _CODE_DIGEST
         if not path.is_file():

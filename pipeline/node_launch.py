@@ -1,5 +1,6 @@
-"""How a node runs on this machine: TFX's launcher asks the cache, has the executor work, and records both in ML
-Metadata.
+"""How a node runs on this machine.
+
+TFX's launcher asks the cache, has the executor work, and records both in ML Metadata.
 """
 
 import contextlib
@@ -123,8 +124,9 @@ def check_executors(pipeline: Any, artifacts: ArtifactStore, session: Session) -
 
 
 class OperatorWhenNeeded:
-    """TFX's operator of an executor, which imports the executor when it is made: here only for a node that is not in
-    the cache.
+    """TFX's operator of an executor, which imports the executor when it is made.
+
+    Here it is made only for a node that is not in the cache.
 
     Only here an executor learns of the engine: where the data is gone through is not part of the cache's key.
     """

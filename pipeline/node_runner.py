@@ -1,6 +1,8 @@
-"""Runs one node in a separate process, as orchestrators start them (decision 42). ML Metadata and the record of the run
-are shared, and change in turn. Executors work at the same time. Starting a node repeatedly, or after it was killed, is
-safe: a finished node does not run again, and the remains of a killed one are removed first.
+"""Runs one node in a separate process, as orchestrators start them (decision 42).
+
+ML Metadata and the record of the run are shared, and change in turn. Executors work at the same time. Starting a node
+repeatedly, or after it was killed, is safe: a finished node does not run again, and the remains of a killed one are
+removed first.
 """
 
 import contextlib

@@ -124,8 +124,9 @@ class RunResult:
 
     @property
     def examples_path(self) -> Path | None:
-        """Folder of the rows that the model was trained and evaluated on, a folder per split. From a bucket they are
-        fetched.
+        """Folder of the rows that the model was trained and evaluated on, a folder per split.
+
+        From a bucket they are fetched.
         """
         return self.artifacts.find(self.examples_uri) if self.artifacts and self.examples_uri else None
 

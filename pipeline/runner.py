@@ -1,5 +1,6 @@
-"""The base of every runner on this machine: an id and a log folder for its run, the lock of the workspace, the
-record.
+"""The base of every runner on this machine.
+
+It has an id and a log folder for its run, the lock of the workspace, and the record.
 """
 
 import abc

@@ -208,8 +208,9 @@ def _name(path: str) -> str:
 
 
 def _value(text: str) -> str:
-    """Return a text as the value of a key: `${` in it is not a reference, but for a URL, where the user has written
-    one.
+    """Return a text as the value of a key.
+
+    `${` in it is not a reference, but for a URL, where the user has written one.
     """
     return in_one_line(text if is_web(text) else text.replace("${", "$${"))
 

@@ -200,8 +200,9 @@ class ExecutorProcesses:
 
 
 class UnwatchedOperator:
-    """Stands for an operator of TFX, whose execution watcher serves executors of its own process and writes into ML
-    Metadata at any time.
+    """Stands for an operator of TFX.
+
+    TFX's execution watcher serves executors of its own process and writes into ML Metadata at any time.
     """
 
     def with_execution_watcher(self, address: str) -> Self:

@@ -88,8 +88,9 @@ def spared_imports(executor_modules: Collection[str] = ()) -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred_tensorflow() -> Iterator[None]:
-    """Let `import tensorflow as tf`, and `import apache_beam`, cost nothing while the context lasts: a stand-in imports
-    them on its first use.
+    """Let `import tensorflow as tf`, and `import apache_beam`, cost nothing while the context lasts.
+
+    A stand-in imports them on its first use.
 
     This is for a run in which every node may come from the cache. `tensorflow_is_needed` ends it.
     """
@@ -135,8 +136,9 @@ def imports_without_beam(*, may_use: Collection[str] = ()) -> Iterator[None]:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Disable garbage collection within the context: imported objects stay, and visiting them costs a fifth of the
-    time.
+    """Disable garbage collection within the context.
+
+    Imported objects stay, and visiting them costs a fifth of the time.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -255,8 +257,9 @@ class _LazyPackage(types.ModuleType):
 
 
 class _BeforeEvaluator(importlib.abc.MetaPathFinder):
-    """Finds nothing, but completes TFMA, as `tfx.components` would, before TFX's own Evaluator is imported: a module of
-    the user's may import `tfx.v1`.
+    """Finds nothing, but completes TFMA, as `tfx.components` would, before TFX's own Evaluator is imported.
+
+    A module of the user's may import `tfx.v1`.
     """
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:

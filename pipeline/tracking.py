@@ -108,8 +108,9 @@ def _write(config: PipelineConfig, record: RunRecord, folder: Path) -> None:
 
 
 def _saved_model(record: RunRecord) -> Path | None:
-    """Return the model that the run trained, or pushed; one that it found in the cache was sent by the run that trained
-    it.
+    """Return the model that the run trained, or pushed.
+
+    One that it found in the cache was sent by the run that trained it.
     """
     for name in ("FoldEnsemble", "Trainer"):
         folder, node = record.output(name, "model"), record.node(name)

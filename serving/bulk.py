@@ -168,8 +168,9 @@ def _stamped(found: TableFiles | Path, scratch: Path) -> tuple[TableFiles, list[
 
 
 def _stamp_of_listed(files: TableFiles, plan: ReadingPlan, job: BulkJob) -> str:
-    """Return a digest of sizes and times of the pictures that a list names: with a changed picture it is another
-    input.
+    """Return a digest of sizes and times of the pictures that a list names.
+
+    With a changed picture it is another input.
     """
     digest = hashlib.sha256()
     for segment in _segments(files, plan.cut, job):

@@ -40,8 +40,9 @@ def num_threads(beam_arguments: Sequence[str] | None) -> int | None:
 
 
 def prepare_workers(beam_arguments: Sequence[str] | None) -> None:
-    """Let the processes of Beam's direct runner import what this one can, since the user's module is not in kubetfx's
-    folders.
+    """Let the processes of Beam's direct runner import what this one can.
+
+    The user's module is not in kubetfx's folders.
 
     Args:
         beam_arguments: Beam's command line, as the pipeline has it.

@@ -1,5 +1,7 @@
-"""Checks of the rows themselves, in addition to their statistics: does something reveal the label, are rows in several
-splits, does each split have its share of the classes, and how much of the label do the features leave unexplained?
+"""Checks of the rows themselves, in addition to their statistics.
+
+Does something reveal the label, are rows in several splits, does each split have its share of the classes, and how much
+of the label do the features leave unexplained?
 """
 
 import functools

@@ -1,6 +1,8 @@
-"""Rows from a function of the user's or of kubetfx instead of files: they are fetched into Parquet files, as is a file
-at a web address. Later readers of the table see files whose names, sizes and times depend only on the rows, so that the
-cache recognizes the same rows wherever they were fetched. A process fetches once per run.
+"""Rows from a function of the user's or of kubetfx instead of files.
+
+They are fetched into Parquet files, as is a file at a web address. Later readers of the table see files whose names,
+sizes and times depend only on the rows, so that the cache recognizes the same rows wherever they were fetched. A
+process fetches once per run.
 """
 
 import contextlib
@@ -34,8 +36,9 @@ _fetched: dict[str, Path] = {}
 
 
 def fetched(data: DataConfig, *, anew: bool = False) -> DataConfig:
-    """Return the section with the path of the fetched rows, or unchanged if it names neither a source nor a web
-    address.
+    """Return the section with the path of the fetched rows.
+
+    It is unchanged if it names neither a source nor a web address.
 
     Args:
         data: The section of the config.

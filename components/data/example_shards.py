@@ -1,4 +1,5 @@
 """The artifact of examples: its splits, whether their shares are as configured, and the facts for later nodes.
+
 shard_writer.py writes the files.
 """
 

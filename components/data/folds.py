@@ -135,8 +135,9 @@ def _validation(training: Array, groups: Array | None, share: float, *, seed: in
 
 
 def _in_time(rule: FoldRule, fold: int, keys: Keys) -> Array:
-    """Return folds in time: each holds out the rows after those of the folds before it, and trains on all older
-    rows.
+    """Return folds in time.
+
+    Each holds out the rows after those of the folds before it, and trains on all older rows.
     """
     assert keys.by is not None
     assert rule.folds.time is not None
@@ -206,8 +207,9 @@ def _too_few(problem: str, folds: int, *, most: int, other: str = "") -> DataErr
 
 
 def missing_classes(keys: Keys, splits: Array) -> list[str]:
-    """Find classes that a fold holds out without a training row, for example because all of their rows are in one
-    group.
+    """Find classes that a fold holds out without a training row.
+
+    This happens, for example, because all of their rows are in one group.
 
     Args:
         keys: The keys of all rows.

@@ -1,5 +1,7 @@
-"""Finds image files and the class of each: in a folder with one subfolder per class, or in a list in a CSV or Parquet
-file. components/data/image_inspection.py looks into the files.
+"""Finds image files and the class of each.
+
+They are in a folder with one subfolder per class, or in a list in a CSV or Parquet file.
+components/data/image_inspection.py looks into the files.
 """
 
 import hashlib

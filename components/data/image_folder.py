@@ -1,7 +1,8 @@
-"""A folder of images, or a list of them, as a table: a row per image, with its encoded bytes, its class, and facts
-about it. The files are read twice. First each is inspected, and broken ones are left out. Then the splits are chosen
-from the hashes of all images, and the rows are read in the order of those hashes, so that the classes are mixed within
-a file of examples.
+"""A folder of images, or a list of them, as a table.
+
+It has a row per image, with its encoded bytes, its class, and facts about it. The files are read twice. First each is
+inspected, and broken ones are left out. Then the splits are chosen from the hashes of all images, and the rows are read
+in the order of those hashes, so that the classes are mixed within a file of examples.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -47,8 +47,9 @@ def _splits_of_class(hashes: Sequence[str], fractions: Mapping[str, float]) -> d
 
 
 def _quotas(number: int, fractions: Mapping[str, float]) -> dict[str, int]:
-    """Return the number of a class's images by split, rounded by largest remainder; the first and the last split get
-    one first.
+    """Return the number of a class's images by split, rounded by largest remainder.
+
+    The first and the last split get one first.
     """
     names = list(fractions)
     quotas = {name: int(fraction * number + 1e-9) for name, fraction in fractions.items()}

@@ -112,8 +112,9 @@ def _as_floats(column: pa.Array) -> Array:
 
 
 def _groups(column: pa.Array) -> Array:
-    """Return (rows,) int64: rows with one number have one value, or a few next to each other; missing cells are a
-    value.
+    """Return (rows,) int64, by which rows are grouped.
+
+    Rows with one number have one value, or a few next to each other; missing cells are a value.
     """
     if not _is_number(column):
         codes: Array = column.dictionary_encode("encode").indices.to_numpy()
@@ -159,8 +160,9 @@ class _Classes:
         return 1 - self._by_value(groups) / self._guess_mistakes
 
     def _mistakes(self, column: pa.Array) -> int:
-        """Return the number of rows whose class the column does not predict, from other rows with the same value or,
-        for a number, from a few bounds.
+        """Return the number of rows whose class the column does not predict.
+
+        Their class is predicted from other rows with the same value or, for a number, from a few bounds.
         """
         if not _is_number(column):
             return self._by_value(column.dictionary_encode("encode").indices.to_numpy().astype(np.int64))
@@ -181,8 +183,9 @@ class _Classes:
         return len(values) - int(most[is_said].sum()) - guessed
 
     def _by_bounds(self, values: Array) -> int:
-        """Return the number of mistakes if each class is between two bounds: every further change of the class is
-        one.
+        """Return the number of mistakes if each class is between two bounds.
+
+        Every further change of the class is one.
         """
         most, sizes, classes = self._largest(values)
         runs = 1 + int((classes[1:] != classes[:-1]).sum())

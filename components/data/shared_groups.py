@@ -95,8 +95,9 @@ def _rows_per_group(column: ColumnProfile) -> int:
 
 
 def _may_be_groups(column: ColumnProfile, num_rows: int) -> bool:
-    """Return whether the number of distinct values of a column, as far as they were counted, is plausible for
-    groups.
+    """Return whether a column has a number of distinct values that is plausible for groups.
+
+    They were counted up to a limit.
     """
     if column.type == "float" or column.dates or column.lists or not column.values_repeat:
         return False

@@ -41,8 +41,9 @@ class SpanStore:
 
     @classmethod
     def beside(cls, artifact_uri: str) -> "SpanStore | None":
-        """Return the store of the workspace that contains an artifact; None if there is no workspace, as in a pod, or
-        the workers do not see it.
+        """Return the store of the workspace that contains an artifact.
+
+        It is None if there is no workspace, as in a pod, or the workers do not see it.
 
         Args:
             artifact_uri: WORKSPACE/artifacts/COMPONENT/KEY/ID.

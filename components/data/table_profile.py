@@ -1,6 +1,7 @@
-"""The result of the table's scan, which ExampleGen stores in a file beside its examples. It is not a property of the
-artifact: Kubeflow Pipelines passes those to each task in one argument, and a table may have more columns than fit into
-it.
+"""The result of the table's scan, which ExampleGen stores in a file beside its examples.
+
+It is not a property of the artifact: Kubeflow Pipelines passes those to each task in one argument, and a table may have
+more columns than fit into it.
 """
 
 import functools

@@ -184,8 +184,9 @@ class TableReader(ExampleReader):
         return NearCopies(name, groups)
 
     def _all_columns(self, files: TableFiles, profile: table_profile.TableProfile) -> list[ColumnProfile]:
-        """Return the columns of the table including those in `data.drop`, so that dropping a column does not change the
-        splits.
+        """Return the columns of the table including those in `data.drop`.
+
+        Dropping a column then does not change the splits.
         """
         if not self._data.drop:
             return list(profile.columns)

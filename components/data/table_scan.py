@@ -209,8 +209,9 @@ class Pass:
         return {name: choice for name, scan in scans.items() if (choice := scan.choice) is not None}
 
     def again(self) -> dict[str, Choice]:
-        """Return the columns that need another pass, with the types to use; this pass has the profiles of the
-        others.
+        """Return the columns that need another pass, with the types to use.
+
+        This pass has the profiles of the others.
         """
         scans = {name: scan for name, scan in self._scans.items() if isinstance(scan, TextScan)}
         return {name: choice for name, scan in scans.items() if (choice := scan.again) is not None}

@@ -101,9 +101,10 @@ def column_names(files: TableFiles, data: DataConfig) -> list[str]:
 def inspect_table(
     files: TableFiles, data: DataConfig, run: Run = run_in_threads, store: SpanStore | None = None
 ) -> TableProfile:
-    """Return the profile of the whole table: a type for every column, the number of rows, missing cells and distinct
-    values. A run scans its table twice, at the start and in ExampleGen, so the last scan of a process is kept as long
-    as the files have not changed.
+    """Return the profile of the whole table.
+
+    It has a type for every column, the number of rows, missing cells and distinct values. A run scans its table twice,
+    at the start and in ExampleGen, so the last scan of a process is kept as long as the files have not changed.
 
     Args:
         files: the table.

@@ -1,5 +1,7 @@
-"""The statistics of the texts in a split, and the judgement of what is unusual: another script, unknown words,
-gibberish. text_statistics.py counts them; the report reads them without pyarrow.
+"""The statistics of the texts in a split, and the judgement of what is unusual.
+
+Unusual are another script, unknown words, gibberish. text_statistics.py counts them; the report reads them without
+pyarrow.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,8 @@
-"""Statistics of the texts in a column: scripts, words that training rows do not have, entropy, lengths; and which
-splits have texts in another language than the training rows, or in no language. No language is built in. A word is
-known if a training row has it or, for training rows, if another training row has it: so these show how many words are
-unknown in any split of the same texts.
+"""Statistics of the texts in a column: scripts, words that training rows do not have, entropy, lengths.
+
+They show which splits have texts in another language than the training rows, or in no language. No language is built
+in. A word is known if a training row has it or, for training rows, if another training row has it: so these show how
+many words are unknown in any split of the same texts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -152,8 +153,9 @@ def compare(cells: pa.Array, known: pa.Array) -> Counts:
 
 
 def _words_of(cells: pa.Array) -> pa.ListArray:
-    """Return (cells,) lists of words in lower case; in scripts without spaces each character is a word, and a number is
-    `0`.
+    """Return (cells,) lists of words in lower case.
+
+    In scripts without spaces each character is a word, and a number is `0`.
     """
     plain = pc.utf8_lower(pc.utf8_normalize(cells, "NFKC"))
     for pattern, replacement in (
@@ -217,8 +219,9 @@ def _pairs(lengths: Array, encoded: pa.DictionaryArray, number: int) -> Array:
 
 
 def _flat(words: pa.ListArray) -> tuple[Array, Array, pa.Array]:
-    """Return the number of words of each cell, where they begin, and all words; empty strings between spaces do not
-    count.
+    """Return the number of words of each cell, where they begin, and all words.
+
+    Empty strings between spaces do not count.
     """
     flat = words.flatten()
     is_word = pc.not_equal(flat, "").to_numpy(zero_copy_only=False)

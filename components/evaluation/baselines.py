@@ -59,8 +59,9 @@ class Baseline(Protocol):
 
 @dataclass(frozen=True)
 class Constant(Baseline):
-    """Predicts the same for every row: the shares of the classes among the training rows, or the mean of their
-    labels.
+    """Predicts the same for every row.
+
+    It predicts the shares of the classes among the training rows, or the mean of their labels.
     """
 
     output: Array
@@ -128,8 +129,9 @@ class _Codes:
 
 @dataclass(frozen=True)
 class _Sets:
-    """Turns cells with several codes in no order into dimensions: a flag for each frequent code of a column. 0 means no
-    code.
+    """Turns cells with several codes in no order into dimensions.
+
+    There is a flag for each frequent code of a column. 0 means no code.
     """
 
     known: Sequence[Array]
@@ -282,8 +284,9 @@ def _ridge(matrix: Array, targets: Array, weights: Array) -> Array:
 
 
 def _logistic(dense: Array, targets: Array, row_weights: Array) -> Array:
-    """Fit a softmax with one set of weights per class; for two classes they are each other's negatives, and fitted
-    once.
+    """Fit a softmax with one set of weights per class.
+
+    For two classes they are each other's negatives, and fitted once.
     """
     from scipy import optimize, sparse
 

@@ -56,8 +56,9 @@ class AccuracyDrop(Sums):
 
 
 def row_cross_entropies(labels: Array, probabilities: Array) -> Array:
-    """Return the cross entropy of each row, (rows,) float64, with probabilities clipped away from 0 and 1 and
-    normalized again, as in Keras.
+    """Return the cross entropy of each row, (rows,) float64.
+
+    Probabilities are clipped away from 0 and 1 and normalized again, as in Keras.
 
     Args:
         labels: (rows,) index of the class; below 0, the class has no probability.
@@ -88,8 +89,9 @@ class CalibrationError(Additive):
     BINS = 10
 
     def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array:
-        """See Accumulator; the state (..., 3, BINS) has rows, the sum of their probabilities, and rows of the predicted
-        class.
+        """See Accumulator.
+
+        The state (..., 3, BINS) has rows, the sum of their probabilities, and rows of the predicted class.
         """
         if predictions.shape[1] == 2:
             scores, hits = predictions[:, 1], labels == 1

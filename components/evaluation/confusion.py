@@ -20,8 +20,10 @@ class ClassScores:
 
 
 class ConfusionMatrix(Additive):
-    """Rows by their class and by the predicted class, (..., classes, classes): a row of the matrix is a true
-    class, a column a predicted one. Rows of a class that the model does not know are left out.
+    """Rows by their class and by the predicted class, (..., classes, classes).
+
+    A row of the matrix is a true class, a column a predicted one. Rows of a class that the model does not know are left
+    out.
     """
 
     def add_block(self, state: Array | None, labels: Array, predictions: Array, weights: Array) -> Array:

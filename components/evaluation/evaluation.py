@@ -172,8 +172,9 @@ class Evaluation(BlockWork[RowGroup, Block, States, Outcome]):
         return next(iter(self.request.saved_models))
 
     def _names(self, key: SliceKey, model: str) -> Iterator[str]:
-        """Return the names of a slice's metrics: a confusion matrix, which is large, is only made of all rows for the
-        candidate.
+        """Return the names of a slice's metrics.
+
+        A confusion matrix, which is large, is only made of all rows for the candidate.
         """
         has_confusion = key == OVERALL and model == self._candidate
         return (name for name in self._accumulators if name != _CONFUSION or has_confusion)

@@ -1,6 +1,8 @@
-"""Golden rows: rows of the evaluation split, each with the prediction that a server must return for it. The prediction
-uses the training path: the graph of the Transform component, then the bare network. The preprocessing that was exported
-for serving is not involved, so a server's answers reveal any difference between the two (training/serving skew).
+"""Golden rows: rows of the evaluation split, each with the prediction that a server must return for it.
+
+The prediction uses the training path: the graph of the Transform component, then the bare network. The preprocessing
+that was exported for serving is not involved, so a server's answers reveal any difference between the two
+(training/serving skew).
 """
 
 import json

@@ -1,5 +1,6 @@
-"""Predictions of a classifier for the images of a split, and the accuracy lost to noise, blur, rotation, compression
-and a gradient attack.
+"""Predictions of a classifier for the images of a split, and its accuracy on images that were made worse.
+
+What makes them worse is noise, blur, rotation, compression and a gradient attack.
 
 Images are decoded by the exported model, and its network predicts; other columns stay unchanged.
 """

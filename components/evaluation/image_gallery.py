@@ -1,5 +1,6 @@
-"""Draws how a classifier of images works: a sheet of its mistakes, heat maps of what it looked at, and embeddings for
-TensorBoard's Projector.
+"""Draws how a classifier of images works.
+
+It makes a sheet of its mistakes, heat maps of what it looked at, and embeddings for TensorBoard's Projector.
 """
 
 import math

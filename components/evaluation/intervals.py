@@ -137,8 +137,10 @@ def bootstrap(metric: Metric, predictions: Predicted, *, value: float, total_row
 def certain_advantage(
     metric: Metric, first: Predicted, second: Predicted, *, values: tuple[float, float], total_rows: int, seed: int
 ) -> float:
-    """Return by how much the first is better than the second with 95 % confidence: the lower end of a one-sided
-    interval. Both are measured on the same draws, so that rows that are hard or easy for both add no noise.
+    """Return by how much the first is better than the second with 95 % confidence.
+
+    This is the lower end of a one-sided interval. Both are measured on the same draws, so that rows that are hard or
+    easy for both add no noise.
 
     Args:
         metric: A metric that needs only labels and predictions.

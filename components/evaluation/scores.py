@@ -54,9 +54,11 @@ def describe(outputs: Array) -> Scores:
 
 
 def bars_of(values: Array, edges: Array) -> Array:
-    """Return the number of the bar that each value is in, from 1 on; 0 is below all bars, and the last number is above
-    them. A value on a bound is in the bar that ends there, as in TFDV's histograms. A value outside by less than a
-    millionth counts as inside: requests may have fewer digits than a table.
+    """Return the number of the bar that each value is in, from 1 on.
+
+    Number 0 is below all bars, and the last number is above them. A value on a bound is in the bar that ends there, as
+    in TFDV's histograms. A value outside by less than a millionth counts as inside: requests may have fewer digits than
+    a table.
 
     Args:
         values: (rows,) finite.

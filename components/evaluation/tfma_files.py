@@ -1,5 +1,6 @@
-"""Writes our values and our verdict in TFMA's file formats, so that its readers `tfma.load_eval_result`, `load_metrics`
-and `load_validation_result` work. TFMA computes nothing.
+"""Writes our values and our verdict in TFMA's file formats.
+
+TFMA's readers `tfma.load_eval_result`, `load_metrics` and `load_validation_result` read them. TFMA computes nothing.
 """
 
 import json

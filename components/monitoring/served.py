@@ -358,8 +358,9 @@ def _numbers_of(cells: Array, newest: Array, edges: Array) -> Numbers:
 
 
 def _as_texts(cells: Array) -> tuple[Array, Array]:
-    """Return which rows are of text, (rows,) bool; and the cells of all rows, (rows,) object: bytes, a tuple of them
-    where a cell has several values, None where it is missing.
+    """Return which rows are of text, (rows,) bool; and the cells of all rows, (rows,) object.
+
+    A cell is bytes, a tuple of them where it has several values, or None where it is missing.
 
     Args:
         cells: (rows,) or (rows, any) object.

@@ -220,8 +220,9 @@ def copy_version(push_directory: Location, version: int, target: Path) -> None:
 
 @contextmanager
 def version_here(push_directory: Location, version: int) -> Iterator[Path]:
-    """Yield the folder of a version on this machine: a version in a bucket is copied, and the copy is removed at the
-    end.
+    """Yield the folder of a version on this machine.
+
+    A version in a bucket is copied, and the copy is removed at the end.
 
     Args:
         push_directory: where versions are pushed.

@@ -202,8 +202,9 @@ class _Bucket:
 
     @contextlib.contextmanager
     def _unfinished(self, name: str) -> Iterator[Callable[[], bool]]:
-        """Keep a marker while objects of a folder are added or removed, and after a failure; yield whether it still
-        exists.
+        """Keep a marker while objects of a folder are added or removed, and after a failure.
+
+        Yield whether it still exists.
         """
         note, token = self._folder / f"{_UNFINISHED}{name}", uuid.uuid4().bytes
 

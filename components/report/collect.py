@@ -1,5 +1,6 @@
-"""Collects the facts of a run from its artifacts, as far as they exist. A part that cannot be made is omitted with the
-reason: a report must not fail a run whose model is served.
+"""Collects the facts of a run from its artifacts, as far as they exist.
+
+A part that cannot be made is omitted with the reason: a report must not fail a run whose model is served.
 """
 
 import functools

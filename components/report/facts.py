@@ -413,8 +413,11 @@ class Training(Model):
 
     @property
     def taken(self) -> str:
-        """What `model.kind: auto` took, and why, what an ensemble gained, from where it started, what it was pretrained
-        on, how its weights are stored and how it is calibrated, in words; empty for a single model without any of it.
+        """How the model came about, in words.
+
+        It says what `model.kind: auto` took, and why, what an ensemble gained, from where it started, what it was
+        pretrained on, how its weights are stored and how it is calibrated. It is empty for a single model without any
+        of it.
         """
         ensemble = self.ensemble or (self.beside.ensemble if self.beside else None)
         warm_start = self.warm_start or (self.beside.warm_start if self.beside else None)

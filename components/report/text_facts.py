@@ -1,5 +1,7 @@
-"""Facts about a model of texts: the words that support or contradict its predictions for some texts, the key words of
-each class, and the effect of cleaning.
+"""Facts about a model of texts: what words do to its predictions, and what cleaning does.
+
+They are the words that support or contradict its predictions for some texts, the key words of each class, and the
+effect of cleaning.
 
 A word's effect is the change when it is left out (occlusion: M. Zeiler, R. Fergus, "Visualizing and Understanding
 Convolutional Networks", 2014), of the log-odds of a class or of the number that is predicted. The served model predicts
@@ -333,8 +335,10 @@ def _candidates(rows_by_word: Mapping[str, Array], scores: Array, of_all: Array)
 def _chosen_texts(
     texts: Sequence[str], candidates: Mapping[str, Array], drawn: np.random.Generator, *, most: int
 ) -> Iterator[tuple[str, int]]:
-    """Yield words, and the positions of texts to leave them out of: one text of each word, then a second of each, up to
-    a number of characters. The best words have one text in any case.
+    """Yield words, and the positions of texts to leave them out of.
+
+    There is one text of each word, then a second of each, up to a number of characters. The best words have one text in
+    any case.
     """
     positions = {word: drawn.permutation(rows)[:TEXTS_OF_WORD].tolist() for word, rows in candidates.items()}
     asked = 0

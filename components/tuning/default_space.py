@@ -1,5 +1,6 @@
-"""The default search space: the most important settings for the kind of the model, around the values of the config, as
-far as they apply to the data.
+"""The default search space: the most important settings for the kind of the model.
+
+They are searched around the values of the config, as far as they apply to the data.
 """
 
 from kubetfx.config.model_section import ModelConfig

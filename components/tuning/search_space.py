@@ -59,8 +59,9 @@ class SearchSpace:
         return trial.suggest_float(key, low, high, step=step, log=is_log)
 
     def hyperparameters(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the best settings as a config of KerasTuner's HyperParameters, which TFX's Tuner writes and its
-        Trainer reads.
+        """Return the best settings as a config of KerasTuner's HyperParameters.
+
+        TFX's Tuner writes it, and its Trainer reads it.
 
         Args:
             settings: the best ones, by dotted key.

@@ -238,8 +238,10 @@ def _constant(value: Any, scope: Scope, name: str) -> Any:
 
 
 def _final_status(task: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
-    """Return the state of the task before an exit task, as ML Metadata has it. Only launchers move the state of a DAG
-    on: one whose last tasks came from the cache, or were not triggered, is still RUNNING.
+    """Return the state of the task before an exit task, as ML Metadata has it.
+
+    Only launchers move the state of a DAG on: one whose last tasks came from the cache, or were not triggered, is still
+    RUNNING.
     """
     (first, *_) = task.get("dependentTasks") or [""]
     return {

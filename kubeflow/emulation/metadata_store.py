@@ -154,8 +154,10 @@ class RunMetadata:
         return execution_id
 
     def imported(self, task: TaskStart, key: str, output: Output, *, reimport: bool) -> tuple[int, dict[str, Any]]:
-        """Record an importer, with the artifact that it names: one that the pipeline has imported before, if there is
-        one of the same place, type and metadata (findOrNewArtifactToImport in component/importer_launcher.go).
+        """Record an importer, with the artifact that it names.
+
+        It is one that the pipeline has imported before, if there is one of the same place, type and metadata
+        (findOrNewArtifactToImport in component/importer_launcher.go).
 
         Args:
             task: that starts.
@@ -347,8 +349,9 @@ def _event(kind: int, key: str, artifact_id: int) -> Any:
 
 
 def _refused(task: TaskStart, error: Exception) -> CompileError:
-    """Return the error of the driver's pod, which takes the execution for one of an earlier try, and does not find
-    it.
+    """Return the error of the driver's pod.
+
+    It takes the execution for one of an earlier try, and does not find it.
     """
     inputs: dict[str, list[str]] = {}
     for key, artifacts in task.artifacts.items():

@@ -155,8 +155,9 @@ _INT64 = 2**63
 
 @rule("deadline-value", "error", "Give a whole number of seconds from 1 on.")
 def _deadline_value(package: Package) -> Iterator[Fault]:
-    """Look for deadlines that are not an int64 in protobuf's JSON, which the driver parses the entry from
-    (KubernetesExecutorConfig in kubernetes_executor_config.proto).
+    """Look for deadlines that are not an int64 in protobuf's JSON.
+
+    The driver parses the entry from it (KubernetesExecutorConfig in kubernetes_executor_config.proto).
     """
     for place, seconds in _deadlines(package):
         if _as_int64(seconds) is None:

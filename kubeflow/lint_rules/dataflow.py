@@ -99,8 +99,10 @@ def _origin(package: Package, siblings: Mapping[str, Task], source: Mapping[str,
 def _made_by(
     package: Package, siblings: Mapping[str, Task], producer: Any, key: Any, above: tuple[str, ...] = ()
 ) -> tuple[Any, ...]:
-    """Return what tells an output from others: a DAG may hand out one artifact under two names, and importers of one
-    place find one artifact unless they import again (findOrNewArtifactToImport in KFP's importer_launcher.go).
+    """Return what tells an output from others.
+
+    A DAG may hand out one artifact under two names, and importers of one place find one artifact unless they import
+    again (findOrNewArtifactToImport in KFP's importer_launcher.go).
     """
     task = siblings.get(str(producer))
     if task is None:

@@ -1,5 +1,6 @@
-"""The sections `data`, `features` and `validation`: what is read, how columns become features, and what an anomaly
-causes.
+"""The sections `data`, `features` and `validation`.
+
+They say what is read, how columns become features, and what an anomaly causes.
 """
 
 import codecs

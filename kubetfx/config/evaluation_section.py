@@ -218,8 +218,9 @@ class EvaluationConfig(Section):
 
     @property
     def of_folds(self) -> Self:
-        """The section for the folds of cross-validation, with the same metrics but no thresholds, so that a new bound
-        changes no fold.
+        """The section for the folds of cross-validation: the same metrics, but no thresholds.
+
+        A new bound then changes no fold.
         """
         names = [name.removeprefix(CROSS_VALIDATED_PREFIX) for name in self.thresholds]
         thresholds = {

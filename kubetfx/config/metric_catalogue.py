@@ -62,8 +62,9 @@ class Description:
 
     @property
     def is_of_predictions(self) -> bool:
-        """Whether it can be computed from predictions alone, so that they can be resampled and compared with those of a
-        baseline.
+        """Whether it can be computed from predictions alone.
+
+        Predictions can be resampled and compared with those of a baseline.
         """
         return self.needs.isdisjoint({"changed_images", "folds"})
 

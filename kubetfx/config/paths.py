@@ -72,8 +72,9 @@ def _read_words(sections: dict[str, Any], folder: Path) -> None:
 
 
 def _workspace(given: Any, name: Any, folder: Path) -> Any:
-    """Return the section with absolute paths, given as a path or as a section; None if it is invalid, which the
-    validation reports.
+    """Return the section with absolute paths, given as a path or as a section.
+
+    It is None if it is invalid, which the validation reports.
     """
     section = {"path": given} if given is None or isinstance(given, str) else given
     default = f".kubetfx/{name}" if isinstance(name, str) else None

@@ -90,8 +90,9 @@ class PipelineConfig(Section):
 
     @property
     def folder(self) -> Path:
-        """The folder of pipeline.yaml, or the working directory if the config was made in Python: the user's modules
-        are found here.
+        """The folder of pipeline.yaml, or the working directory if the config was made in Python.
+
+        The user's modules are found here.
         """
         return self._folder
 
@@ -368,8 +369,9 @@ class PipelineConfig(Section):
 
     @property
     def own_modules(self) -> dict[str, str]:
-        """The user's own modules by the key that names them: network, column types, metrics, pipeline and data
-        source.
+        """The user's own modules by the key that names them.
+
+        These are network, column types, metrics, pipeline and data source.
         """
         network = self.model.module
         found = {"model.module": network} if network not in (None, DEFAULT_MODULE) else {}
@@ -419,7 +421,8 @@ class PipelineConfig(Section):
 
 
 def _has_images(data: DataConfig | None, features: FeaturesConfig | None) -> bool:
-    """Return whether the config names a column of images; in a table, such a column may also be detected from its
-    content.
+    """Return whether the config names a column of images.
+
+    In a table, such a column may also be detected from its content.
     """
     return (data is not None and data.format == "images") or bool(features and features.image)

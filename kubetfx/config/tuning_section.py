@@ -70,8 +70,9 @@ Values = Annotated[
 
 
 class TuningConfig(Section):
-    """A search for better settings, between Transform and Trainer: each trial trains with a choice of settings, and is
-    judged on the validation split. The Trainer uses the best.
+    """A search for better settings, between Transform and Trainer.
+
+    Each trial trains with a choice of settings, and is judged on the validation split. The Trainer uses the best.
     """
 
     trials: int | None = Field(None, ge=1)

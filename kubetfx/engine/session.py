@@ -1,5 +1,7 @@
-"""An engine for the length of a run: its command line with the values of references, the code for its workers, and one
-look at it before the first job.
+"""An engine for the length of a run.
+
+It has its command line with the values of references, the code for its workers, and one look at it before the first
+job.
 """
 
 import functools

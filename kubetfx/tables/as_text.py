@@ -13,8 +13,10 @@ FOUND_SEPARATORS = (";", "|", ",")
 
 
 def texts_of(cells: pa.Array) -> pa.StringArray:
-    """Return cells as text: whole numbers that come as decimal ones without a point, points in time in UTC, lists with
-    LIST_SEPARATOR between their values.
+    """Return cells as text.
+
+    Whole numbers that come as decimal ones are without a point, points in time in UTC, lists with LIST_SEPARATOR
+    between their values.
 
     Args:
         cells: Cells of any type that can be written as text.

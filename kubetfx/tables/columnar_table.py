@@ -33,8 +33,9 @@ class _RowGroups(ABC):
 
     @abstractmethod
     def num_bytes(self) -> list[int]:
-        """Return about the bytes of each row group, without reading any; one for the whole file if it has to be read
-        from its beginning.
+        """Return about the bytes of each row group, without reading any.
+
+        There is one for the whole file if it has to be read from its beginning.
         """
 
     @abstractmethod

@@ -139,8 +139,9 @@ class _Sample:
         return rows
 
     def best(self, dialects: Sequence[Dialect]) -> Dialect:
-        """Return the dialect in which the rows have the same number of cells, as many as possible; the first if none
-        has.
+        """Return the dialect in which the rows have the same number of cells, as many as possible.
+
+        It is the first if none has.
         """
         for least in (MIN_AGREEMENT, MAJORITY):
             scores = [
@@ -156,8 +157,9 @@ class _Sample:
         return dialects[0]
 
     def _num_columns(self, dialect: Dialect, *, least: float) -> float:
-        """Return cells of the first row, where most rows have as many; 0 if they don't, or if there are fewer
-        quotes.
+        """Return cells of the first row, where most rows have as many.
+
+        It is 0 if they don't, or if there are fewer quotes.
         """
         rows = self.rows(dialect)
         if not rows:
@@ -212,8 +214,9 @@ def _decimal(rows: Sequence[Sequence[str]], dialect: Dialect) -> str:
 
 
 def _thousands(rows: Sequence[Sequence[str]], dialect: Dialect) -> str | None:
-    """Return a number whose point may be one between thousands, where semicolons separate and all points are like
-    that.
+    """Return a number whose point may be one between thousands.
+
+    Semicolons separate the cells, and all points are like that.
     """
     pointed = [cell for row in rows for cell in row if "." in cell and _NUMBER.fullmatch(cell.strip())]
     is_unsure = dialect.delimiter == ";" and all(map(_OF_THOUSANDS.fullmatch, pointed))

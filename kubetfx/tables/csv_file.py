@@ -215,8 +215,9 @@ class CsvTable(TextTable):
                         yield name, index, cell
 
     def _rows_within(self, cell: str, position: int) -> int:
-        """Return the rows that the lines of a cell would be, if its quotes were none; 0 if some would not be one, or if
-        the user says what a quote is.
+        """Return the rows that the lines of a cell would be, if its quotes were none.
+
+        It is 0 if some would not be one, or if the user says what a quote is.
         """
         if not self.dialect.quote or self.dialect.quote_is_stated or "\n" not in cell:
             return 0

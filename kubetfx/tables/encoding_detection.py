@@ -97,8 +97,9 @@ def _is_of_another_script(text: str) -> bool:
 
 
 def _script(letter: str) -> str | None:
-    """Return the script of a letter; None for the Latin one, and for letters of half width, as those of Japanese seem
-    to be in much that is none.
+    """Return the script of a letter.
+
+    It is None for the Latin one, and for letters of half width, as those of Japanese seem to be in much that is none.
     """
     script = unicodedata.name(letter, "LATIN").partition(" ")[0]
     return None if script in ("LATIN", "HALFWIDTH") else "CJK" if script in ("HIRAGANA", "KATAKANA") else script

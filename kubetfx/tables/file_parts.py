@@ -158,8 +158,9 @@ def parts_of_row_groups(file: ColumnarTable, *, part_bytes: int) -> list[TableFi
 
 
 def segments_of(file: TableFile, *, first_block: int, cut: Cut) -> Iterator[Segment]:
-    """Cut a file into blocks of about the same number of rows, or of bytes for text; of a large CSV file, threads count
-    the rows. How many they are does not change the blocks.
+    """Cut a file into blocks of about the same number of rows, or of bytes for text.
+
+    Threads count the rows of a large CSV file. How many they are does not change the blocks.
 
     Args:
         file: A file of any format.

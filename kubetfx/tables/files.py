@@ -103,8 +103,10 @@ def format_of(name: str) -> Format | None:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file that a folder or a glob has is left alone: hidden files, locks, and what Spark and Hadoop
-    write beside the data (`_SUCCESS`, `_metadata`) or before it is whole.
+    """Return whether a file that a folder or a glob has is left alone.
+
+    Left alone are hidden files, locks, and what Spark and Hadoop write beside the data (`_SUCCESS`, `_metadata`) or
+    before it is whole.
 
     Args:
         name: The name of the file, without folders.

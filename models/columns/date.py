@@ -76,9 +76,11 @@ class Date(ColumnType):
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":
-        """`dates`, (batch, any) float32: a standard score of each column and of the time between each two, the sine and
-        cosine of what varies of month, weekday and hour, and a 1 for each missing cell of columns that had one in
-        training. Where a cell is missing, the others are 0.
+        """`dates`, (batch, any) float32.
+
+        It has a standard score of each column and of the time between each two, the sine and cosine of what varies of
+        month, weekday and hour, and a 1 for each missing cell of columns that had one in training. Where a cell is
+        missing, the others are 0.
         """
         import tensorflow as tf
 
@@ -163,8 +165,9 @@ def _times(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column]) -> "tup
 
 
 def _taken_apart(cells: "tf.Tensor", date_format: str) -> "tf.Tensor":
-    """Return year, month, day, time of day, and microseconds besides; empty where a cell is neither of the format nor
-    ISO.
+    """Return year, month, day, time of day, and microseconds besides.
+
+    They are empty where a cell is neither of the format nor ISO.
     """
     import tensorflow as tf
 

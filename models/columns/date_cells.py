@@ -141,8 +141,9 @@ class DateCells(Reading):
         return tuple(self._odd), self._zone is not None, self._unlike is not None
 
     def merge(self, later: Self, *, rows_before: int) -> Self | None:
-        """Add the dates of the later part, by the format that fits both best: cells that were read by another one are
-        read again.
+        """Add the dates of the later part, by the format that fits both best.
+
+        Cells that were read by another one are read again.
         """
         counted_by = {self._best: self._counts, later._best: later._counts}
         super().merge(later, rows_before=rows_before)

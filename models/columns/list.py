@@ -67,7 +67,9 @@ class List(ColumnType):
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":
-        """`list_flags`, (batch, values of all columns that have few) float32; and `list_values`, (batch, other columns,
+        """`list_flags` and `list_values`, of columns that have few values and of others.
+
+        `list_flags` is (batch, values of all columns that have few) float32. `list_values` is (batch, other columns,
         length) int64: numbers of a vocabulary from 1 on, 0 where there is no value.
         """
         import tensorflow as tf
@@ -132,8 +134,9 @@ def _flags(column: Column) -> int:
 
 
 def _indices(inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], *, name: str, size: int) -> "tf.Tensor":
-    """Return (batch, columns, length) int64: where each value is in a vocabulary of at most `size`, from 1 on; 0:
-    nowhere.
+    """Return (batch, columns, length) int64: where each value is in a vocabulary of at most `size`.
+
+    Values count from 1 on; 0: nowhere.
     """
     import tensorflow as tf
     import tensorflow_transform as tft

@@ -57,8 +57,9 @@ class Number(ColumnType):
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":
-        """`numeric`, (batch, columns + those of them with missing cells in training) float32: standard scores, 0 where
-        missing, and a 1 for each missing cell.
+        """`numeric`, (batch, columns + those of them with missing cells in training) float32.
+
+        It has standard scores, 0 where missing, and a 1 for each missing cell.
         """
         import tensorflow as tf
 

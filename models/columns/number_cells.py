@@ -1,5 +1,6 @@
-"""Numbers in cells of text: in whatever spelling, as long as they are not codes, which begin with a zero or are
-long.
+"""Numbers in cells of text, in whatever spelling.
+
+Codes, which begin with a zero or are long, are none.
 """
 
 import re

@@ -1,5 +1,7 @@
-"""What TensorFlow's decoders leave to the caller: what a file says of itself before it is decoded, only the first frame
-of an animation, palettes, and the orientation of Exif.
+"""What TensorFlow's decoders leave to the caller.
+
+It reads what a file says of itself before it is decoded, takes only the first frame of an animation, and heeds palettes
+and the orientation of Exif.
 
 JPEG, PNG, BMP, GIF and WebP, by what the bytes are and not by any name.
 """
@@ -21,8 +23,9 @@ may have hundreds; a file that needs more is refused."""
 
 
 def _out_of_line(function: Callable[[tf.Tensor], tf.Tensor]) -> Any:
-    """Return a function that stays one in the graph: in line, its operations are visited where they have nothing to
-    do.
+    """Return a function that stays one in the graph.
+
+    In line, its operations are visited where they have nothing to do.
     """
     signature = [tf.TensorSpec([], tf.string)]
     return tf.function(function, input_signature=signature, experimental_attributes={"_noinline": True})
@@ -168,8 +171,9 @@ def _pixels_in(head: tf.Tensor) -> list[Callable[[], tf.Tensor]]:
 
 
 def _gif_pixels(content: tf.Tensor, head: tf.Tensor) -> tf.Tensor:
-    """Return the number of pixels of a GIF's screen or of its first frame, whichever is larger: a frame may exceed the
-    screen. -1: there is no frame.
+    """Return the number of pixels of a GIF's screen or of its first frame, whichever is larger.
+
+    A frame may exceed the screen. -1: there is no frame.
     """
     start = _gif_frame(tf.io.decode_raw(content, tf.uint8))
     frame = _bytes(content, tf.maximum(start, 0), 10)
@@ -190,8 +194,10 @@ def _first_gif_frame(content: tf.Tensor) -> tf.Tensor:
 
 
 def _gif_frame(data: tf.Tensor) -> tf.Tensor:
-    """Return where the first frame's descriptor is, () int32: behind the palette and the extensions (GIF 89a, 18 to
-    26). There may be something else at that place; negative: it was not looked for to the end.
+    """Return where the first frame's descriptor is, () int32.
+
+    It is behind the palette and the extensions (GIF 89a, 18 to 26). There may be something else at that place;
+    negative: it was not looked for to the end.
 
     An extension without a block is none here: the decoder takes what follows for another of its blocks.
     """
@@ -214,8 +220,9 @@ def _gif_palette_bytes(flags: tf.Tensor) -> tf.Tensor:
 
 
 def _after_sub_blocks(data: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """Return where a chain of blocks ends that each begin with their size; past the file's end if it is cut short,
-    negative if it has too many.
+    """Return where a chain of blocks ends that each begin with their size.
+
+    It is past the file's end if it is cut short, negative if it has too many.
     """
     size = _at(data, start)  # of all blocks but the last, as encoders have it
     is_other = tf.concat([tf.not_equal(tf.cast(data[start :: size + 1], tf.int32), size), [True]], axis=0)

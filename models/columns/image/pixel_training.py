@@ -1,5 +1,6 @@
-"""What only images have in training: they are changed at random, a backbone is tuned in a second phase, and a training
-that was killed goes on where it was.
+"""What only images have in training.
+
+They are changed at random, a backbone is tuned in a second phase, and a training that was killed goes on where it was.
 
 The loop is in models/training_loop.py; the images come from models/columns/image/pixel_rows.py.
 """

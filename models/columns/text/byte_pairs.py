@@ -1,5 +1,6 @@
-"""The tokenizer of GPT-2 and RoBERTa, byte pairs, out of TensorFlow's core operations: the numbers are those of the
-Hugging Face tokenizer.
+"""The tokenizer of GPT-2 and RoBERTa, byte pairs, out of TensorFlow's core operations.
+
+The numbers are those of the Hugging Face tokenizer.
 """
 
 import functools
@@ -25,8 +26,9 @@ _SPACES = "\t\n\v\f\r\x85"
 
 @dataclass(frozen=True)
 class BytePairs(Framed):
-    """Words are split off with the space before them, and the bytes of each are joined pair by pair, in the order in
-    which the pairs were learnt.
+    """Words are split off with the space before them, and the bytes of each are joined pair by pair.
+
+    The pairs are joined in the order in which they were learnt.
     """
 
     vocabulary: tuple[str, ...]
@@ -128,8 +130,9 @@ class BytePairs(Framed):
 
     @functools.cached_property
     def _whole(self) -> dict[bytes, int]:
-        """The words that become one token, which need no joining: nearly all tokens, but not those that lie inside of
-        words only.
+        """The words that become one token, which need no joining.
+
+        These are nearly all tokens, but not those that lie inside of words only.
         """
         codes = {letter: code for code, letter in enumerate(byte_letters())}
         found = {}
@@ -155,8 +158,9 @@ class BytePairs(Framed):
 
 @functools.cache
 def byte_letters() -> str:
-    """Return the letter that each byte is written as in a vocabulary: itself where it can be seen, otherwise one from
-    U+0100 on.
+    """Return the letter that each byte is written as in a vocabulary.
+
+    It is itself where it can be seen, otherwise one from U+0100 on.
     """
     seen = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)}
     others = iter(range(0x100, 0x200))

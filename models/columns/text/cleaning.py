@@ -83,6 +83,7 @@ def _is_foreign(texts: tf.Tensor) -> tf.Tensor:
 
 def _decomposed(texts: tf.Tensor) -> tf.Tensor:
     """Unicode's normalization form NFKD (UAX #15); without what is not seen: format characters and variation selectors.
+
     Typographic apostrophes become plain ones, every kind of space a space.
     """
     texts = _replaced(texts, r"[\x{2018}\x{2019}\x{02BC}\x{FF07}]", "'")
@@ -209,8 +210,9 @@ def _pairs(values: Mapping[str, str]) -> Any:
 
 
 def _looked_up(texts: tf.Tensor, keys: tf.Tensor, name: str, initializer: Callable[[], Any]) -> tf.Tensor:
-    """What a table has for the keys, and the texts where it has nothing. The table goes with the graph of a
-    preprocessing_fn; outside of a graph it is simply there.
+    """What a table has for the keys, and the texts where it has nothing.
+
+    The table goes with the graph of a preprocessing_fn; outside of a graph it is simply there.
     """
 
     def make() -> Any:

@@ -1,5 +1,6 @@
-"""Pre-training on the column itself: some tokens of a text are hidden, and a transformer learns to guess them (BERT,
-"Pre-training of Deep Bidirectional Transformers for Language Understanding", NAACL 2019).
+"""Pre-training on the column itself: a transformer learns to guess hidden tokens of a text.
+
+It is that of BERT ("Pre-training of Deep Bidirectional Transformers for Language Understanding", NAACL 2019).
 """
 
 import math
@@ -80,8 +81,9 @@ def _most(length: int, share: float) -> int:
 
 
 class _GuessedTokens(keras.layers.Layer):
-    """From tokens, (rows, length), and places in them, (rows, places), to the score of each token of the vocabulary,
-    (rows, places, vocabulary).
+    """From tokens and places in them to the score of each token of the vocabulary.
+
+    Tokens are (rows, length), places (rows, places), and scores (rows, places, vocabulary).
     """
 
     def __init__(self, transformer: Transformer, **keywords: Any) -> None:

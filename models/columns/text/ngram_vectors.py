@@ -46,8 +46,9 @@ class NGramVectors(TextEncoder):
     """Whether rare n-grams count more."""
 
     def preprocess(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`text_ngrams`, (batch, columns, n-grams) int64: the different ones of a text, from 1 on; and `text_counts`,
-        float32 of the same shape: how often it has each.
+        """`text_ngrams`, the different n-grams of a text, and `text_counts`, how often it has each.
+
+        Both are (batch, columns, n-grams): int64 from 1 on, and float32.
         """
         columns, grams = len(self.columns), self.config.num_grams
         tokens = tokenize(tf.reshape(texts, [-1]), self.config, length=self.length)
@@ -171,7 +172,8 @@ class NGramSum(FittedLayer):
 
 @tf.custom_gradient
 def _with_one_gradient(vectors: tf.Tensor) -> Any:
-    """Return the same, but add the gradients of rows up. Optimizers do it each time that they use them, which takes
-    Adam half of a step.
+    """Return the same, but add the gradients of rows up.
+
+    Optimizers do it each time that they use them, which takes Adam half of a step.
     """
     return tf.identity(vectors), tf.convert_to_tensor

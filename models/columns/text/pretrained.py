@@ -32,8 +32,9 @@ class Pretrained(TextEncoder):
         return PretrainedFolder(self.config.pretrained)
 
     def preprocess(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`text_vectors`, (batch, columns * width) float32; of an encoder that learns `text_pieces`, (batch, columns,
-        tokens) int64: 0 is behind the last one.
+        """`text_vectors`, or, of an encoder that learns, `text_pieces`.
+
+        They are (batch, columns * width) float32, or (batch, columns, tokens) int64: 0 is behind the last one.
         """
         tokens = self._folder.tokens(tf.reshape(texts, [-1]), length=self.config.most_tokens)
         columns = len(self.columns)

@@ -9,8 +9,9 @@ BLOCK = 32
 
 
 def in_blocks(function: Callable[[tf.Tensor], tf.Tensor], tokens: tf.Tensor, *, width: int) -> tf.Tensor:
-    """Compute vectors of texts in blocks of about one length: memory is bounded, and short texts are not padded to the
-    length of long ones.
+    """Compute vectors of texts in blocks of about one length.
+
+    Memory is bounded, and short texts are not padded to the length of long ones.
 
     Args:
         function: from tokens (rows, length) to vectors (rows, width).

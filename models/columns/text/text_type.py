@@ -65,8 +65,9 @@ class Text(ColumnType):
     def preprocess(
         self, inputs: "Mapping[str, tf.Tensor]", columns: Sequence[Column], config: FeaturesConfig
     ) -> "dict[str, tf.Tensor]":
-        """What the encoder takes, by names that begin with `text_`: numbers of a vocabulary, text, that all columns
-        share.
+        """What the encoder takes, by names that begin with `text_`.
+
+        These are numbers of a vocabulary, text, that all columns share.
         """
         from kubetfx.models.columns.text.encoders import encoder_of
 
@@ -85,8 +86,9 @@ class Text(ColumnType):
         return encoder_of(features.text_encoder, columns).encode(transform_output) if columns else None
 
     def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
-        """Which of the most frequent tokens a cell has, how many tokens, and how many different ones; the vectors of a
-        pretrained encoder as they are.
+        """Which of the most frequent tokens a cell has, how many tokens, and how many different ones.
+
+        The vectors of a pretrained encoder are as they are.
         """
         import tensorflow as tf
 

@@ -36,8 +36,9 @@ def tokenize(texts: tf.Tensor, config: TextEncoderConfig, *, length: int) -> tf.
 
 
 def _subwords(words: tf.RaggedTensor) -> tf.RaggedTensor:
-    """Each word, and the neighbouring characters within it and its ends. Words that a batch has several times are cut
-    up once.
+    """Each word, and the neighbouring characters within it and its ends.
+
+    Words that a batch has several times are cut up once.
     """
     distinct, of_word = tf.unique(words.flat_values)
     characters = tf.strings.unicode_split(tf.strings.join(["<", distinct, ">"]), "UTF-8")

@@ -1,5 +1,6 @@
-"""A transformer like BERT's, from the numbers of tokens to a vector: with weights from nowhere, or of a model that
-somebody else has trained.
+"""A transformer like BERT's, from the numbers of tokens to a vector.
+
+Its weights are from nowhere, or of a model that somebody else has trained.
 
 Tokens are numbered from 1 on; 0 is nothing, behind the last token of a text.
 """
@@ -24,8 +25,9 @@ _DEVIATION = 0.02
 
 
 class Transformer(FittedLayer):
-    """From tokens, (batch, columns, length), to the mean of the vectors that a transformer gives them, (batch, columns,
-    width).
+    """From tokens to the mean of the vectors that a transformer gives them.
+
+    Tokens are (batch, columns, length), and the mean is (batch, columns, width).
 
     Args:
         feature: of which the tokens are.

@@ -87,8 +87,10 @@ class WordPiece(Framed):
         return tf.tensor_scatter_nd_update(lowered, others, joined)
 
     def _pieces(self, words: "tf.Tensor") -> "tf.RaggedTensor":
-        """(words, any) int64. Where a word is not a piece itself, it is the longest one that it begins with, then the
-        longest that its rest begins with, and so on; if a rest begins with none, the whole word is unknown.
+        """Return the pieces of each word, (words, any) int64.
+
+        Where a word is not a piece itself, it is the longest one that it begins with, then the longest that its rest
+        begins with, and so on; if a rest begins with none, the whole word is unknown.
         """
         import tensorflow as tf
 
@@ -143,6 +145,7 @@ class WordPiece(Framed):
 @functools.cache
 def _patterns(lowercase: bool, strips_accents: bool, splits_ideographs: bool) -> tuple[str, str, str]:
     """Return patterns of the characters that are removed, of those that are words (plain or folded), and of spaces.
+
     What Unicode has not assigned stays, as in the Hugging Face tokenizer.
     """
     folded = _folded(lowercase, strips_accents)
