@@ -175,9 +175,8 @@ def nested(key: str, value: Any) -> dict[str, Any]:
         key: with dots.
         value: of the key.
     """
-    for name in reversed(key.split(".")):
-        value = {name: value}
-    return value
+    name, _, rest = key.partition(".")
+    return {name: nested(rest, value) if rest else value}
 
 
 _TABLE = {"name": "houses", "data": {"path": "table", "label": "label"}}

@@ -100,8 +100,7 @@ def _fields(node: ast.ClassDef) -> Iterator[str]:
             continue
         if each.target.id.startswith("_"):
             continue
-        is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        words = str(after.value.value) if is_text else ""  # type: ignore[union-attr]
+        words = str(after.value.value) if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
         kind = ast.unparse(each.annotation).replace("|", "\\|").replace("'", "")
         yield f"| `{each.target.id}: {kind}` | {_paragraph(words).replace('|', chr(92) + '|')} |"
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -197,8 +197,9 @@ def open_bytes(path: str) -> BinaryIO:
     codec = compression_of(path)
     if isinstance(place, Path) and codec is None:
         return open(path, "rb")
-    stream = pa.OSFile(path) if isinstance(place, Path) else place.open_stream()
-    return cast(BinaryIO, stream if codec is None else pa.CompressedInputStream(stream, codec))
+    stored = pa.OSFile(path) if isinstance(place, Path) else place.open_stream()
+    stream: BinaryIO = stored if codec is None else pa.CompressedInputStream(stored, codec)
+    return stream
 
 
 def open_text(path: str, dialect: Dialect) -> BinaryIO:
@@ -217,7 +218,7 @@ def open_text(path: str, dialect: Dialect) -> BinaryIO:
         DataError: while it is read: it is not of the encoding.
     """
     file = open_bytes(path)
-    return file if dialect.is_plain else cast(BinaryIO, io.BufferedReader(_Transcoded(file, path, dialect)))
+    return file if dialect.is_plain else io.BufferedReader(_Transcoded(file, path, dialect))
 
 
 def skip(file: BinaryIO, num_bytes: int) -> None:
