@@ -26,6 +26,7 @@ from kubetfx.config.model_section import DEFAULT_MODULE, NO_PICTURES, ModelConfi
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.errors import TrainingError
 from kubetfx.models.asynchronous import WorkerRows
+from kubetfx.models.columns import known_types
 from kubetfx.models.columns.image.pixel_rows import ImageRows
 from kubetfx.models.columns.image.pixel_training import TrainedNetwork, describe_input
 from kubetfx.models.columns.image.pixels import Pixels
@@ -180,6 +181,8 @@ def _fit_trees(
     """Fit trees, and for `auto` also a network. Then nothing is watched, since its epochs are not rounds."""
     if work.model.kind == "auto":
         work = replace(work, watch=None)
+    for tag, columns in work.features.by_type.items():
+        known_types.type_of(tag).check_trees(work.transform_output, columns, config=work.features_config)
     trees = fit_trees(
         train,
         validation,

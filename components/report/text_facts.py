@@ -45,7 +45,16 @@ MIN_TEXTS = 5
 MAX_CLASSES = 10
 CANDIDATES, KEY_WORDS = 40, 12
 """Words of a class that are left out of texts, and those that are shown."""
-TEXTS_OF_WORD = 8
+TEXTS_OF_WORD = 32
+"""That a word is left out of, at most."""
+ERRORS = 2.0
+"""Standard errors by which the mean effect of a word is lowered before words are ranked: the one with the most lucky
+texts among many would be first otherwise.
+"""
+TEXTS_OF_ALL = 4
+"""That the deviation among the effects of all words counts for, beside those of a word itself: a few texts may agree by
+chance.
+"""
 MAX_ASKED, MAX_ASKED_COSTLY = 4_000_000, 200_000
 """Characters of all texts that words are left out of, shared by the classes: of an encoder that reads them fast, and of
 one with attention. A count and not a time, so that the same run has the same words on any machine."""
@@ -307,8 +316,12 @@ def _key_words(
         candidates = _candidates(rows_by_word, scores, scores[looked_in])
         chosen = list(_chosen_texts(found.texts, candidates, drawn, most=most_asked // len(sides)))
         effects = _effects(found, chosen, scores, index=index, sign=sign)
-        best = sorted(((effect, word) for word, effect in effects.items() if effect > 0), reverse=True)[:KEY_WORDS]
-        words = [KeyWord(word=word, effect=effect, texts=len(rows_by_word[word])) for effect, word in best]
+        certain = _certain(effects)
+        best = sorted((word for word in effects if certain[word] > 0), key=lambda word: (-certain[word], word))
+        words = [
+            KeyWord(word=word, effect=float(np.mean(effects[word])), texts=len(rows_by_word[word]))
+            for word in best[:KEY_WORDS]
+        ]
         if words:
             yield ClassWords(name=name, words=words)
 
@@ -354,8 +367,8 @@ def _chosen_texts(
 
 def _effects(
     found: Texts, chosen: Sequence[tuple[str, int]], scores: Array, *, index: int, sign: int
-) -> dict[str, float]:
-    """Return by how much the score falls on average when a word is left out."""
+) -> dict[str, list[float]]:
+    """Return by how much the score falls when a word is left out, for each of its texts."""
     if not chosen:
         return {}
     changed = [_without(found.texts[position], word) for word, position in chosen]
@@ -364,7 +377,23 @@ def _effects(
     by_word: defaultdict[str, list[float]] = defaultdict(list)
     for (word, _), effect in zip(chosen, lowered.tolist(), strict=True):
         by_word[word].append(effect)
-    return {word: float(np.mean(effects)) for word, effects in by_word.items()}
+    return dict(by_word)
+
+
+def _certain(effects: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return a lower bound of the mean effect of each word in all texts that may have it.
+
+    The deviation of a word's effects is that among its texts, and as that of all words among themselves where these
+    are few. With one text of each word nothing is known of it, and the bound is the effect.
+    """
+    squares = {word: float(np.square(np.array(own) - np.mean(own)).sum()) for word, own in effects.items()}
+    freedom = sum(len(own) - 1 for own in effects.values())
+    of_all = sum(squares.values()) / freedom if freedom else 0.0
+    found = {}
+    for word, own in effects.items():
+        variance = (squares[word] + TEXTS_OF_ALL * of_all) / (len(own) - 1 + TEXTS_OF_ALL)
+        found[word] = float(np.mean(own)) - ERRORS * (variance / len(own)) ** 0.5
+    return found
 
 
 def _without(text: str, left_out: str) -> str:

@@ -162,6 +162,20 @@ class ColumnType:
         """
         raise NotImplementedError
 
+    def check_trees(
+        self, transform_output: "tft.TFTransformOutput", columns: Sequence[Column], *, config: FeaturesConfig
+    ) -> None:
+        """Refuse features from which trees can learn nothing. `encode` does the same for the network.
+
+        Args:
+            transform_output: says which features there are, their shapes and vocabularies.
+            columns: those of this type, as `preprocess` gets them.
+            config: the section `features`.
+
+        Raises:
+            ConfigError: the features are of no use to trees.
+        """
+
     def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
         """Return features as trees split them, where these differ from what `preprocess` made.
 

@@ -85,6 +85,16 @@ class Text(ColumnType):
         columns = read_features(raw_schema(transform_output)).by_type.get(self.tag)
         return encoder_of(features.text_encoder, columns).encode(transform_output) if columns else None
 
+    def check_trees(
+        self, transform_output: "tft.TFTransformOutput", columns: Sequence[Column], *, config: FeaturesConfig
+    ) -> None:
+        """A vocabulary without tokens is refused; a pretrained encoder has its own."""
+        from kubetfx.models.columns.text.encoders import kind_of
+        from kubetfx.models.columns.text.tokens import vocabulary_size
+
+        if kind_of(config.text_encoder, columns) != "pretrained":
+            vocabulary_size(transform_output, config.text_encoder)
+
     def for_trees(self, features: "Mapping[str, Any]", columns: Sequence[Column]) -> "dict[str, tf.Tensor]":
         """Which of the most frequent tokens a cell has, how many tokens, and how many different ones.
 

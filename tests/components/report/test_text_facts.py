@@ -1,5 +1,6 @@
 """Words of a model whose log-odds are known: a sum of the weights of its words."""
 
+import itertools
 import re
 import time
 from types import SimpleNamespace
@@ -14,12 +15,15 @@ from kubetfx.config.text_section import TextCleaningConfig
 from tests.components.report import sample
 
 WEIGHTS = {"good": 1.5, "great": 2.0, "bad": -1.5, "awful": -2.5, "the": 0.05}
+PAIRS = {("fluke", "here"): 9.0}
 CLASSES = ("negative", "positive")
 COLUMN = "review"
 
 
 def score(text: str) -> float:
-    return sum(WEIGHTS.get(word, 0.0) for word in re.findall(r"\w+", text.lower()))
+    words = re.findall(r"\w+", text.lower())
+    of_pairs = sum(PAIRS.get(pair, 0.0) for pair in itertools.pairwise(words))
+    return sum(WEIGHTS.get(word, 0.0) for word in words) + of_pairs
 
 
 class LinearModel:
@@ -96,8 +100,20 @@ def test_key_words_are_those_with_weight_in_their_order() -> None:
     assert words["positive"][:2] == ["great", "good"]
     assert words["negative"][:2] == ["awful", "bad"]
     (great,) = [word for one in found.key_words for word in one.words if word.word == "great"]
-    assert great.effect >= 2  # as often as it is there
+    assert great.effect > 2 - 1e-9  # as often as it is there
     assert great.texts > 50
+
+
+def test_word_that_had_luck_in_a_few_texts_comes_after_those_that_are_certain() -> None:
+    texts, labels = many()
+    lucky = [f"word0 fluke {after} word1" for after in ("here", "here", "there", "there", "there", "there")]
+
+    found = described([*texts, *lucky], [*labels, *([1.0] * len(lucky))])
+
+    (positive,) = [one for one in found.key_words if one.name == "positive"]
+    assert [word.word for word in positive.words[:3]] == ["great", "good", "fluke"]
+    assert positive.words[2].effect == pytest.approx(3)  # on average; 9 in two of six texts
+    assert max(word.effect for word in positive.words[:2]) < 3
 
 
 def test_key_words_of_a_number_raise_or_lower_it() -> None:

@@ -3,6 +3,7 @@
 import html
 import random
 import unicodedata
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -25,12 +26,15 @@ from kubetfx.models.columns.text import cleaning
 from kubetfx.models.columns.text.encoders import kind_of
 from kubetfx.models.columns.text.text_type import MANY_CELLS, TOKENS_OF_TREES, Text
 from kubetfx.models.columns.text.tokens import ngrams, tokenize
+from kubetfx.models.fitting import Work, fit_model
 from kubetfx.models.layers import fit_layers
 from kubetfx.models.network import build_model
 from kubetfx.models.optimization import class_weights, compile_model
 from kubetfx.models.preprocessing import Preprocessing
+from kubetfx.models.team import Team
 from tests.models.conftest import to_examples
 from tests.models.test_export import TOLERANCE, export
+from tests.models.test_trees import rows_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -152,6 +156,37 @@ def test_details_are_the_length_that_most_messages_have():
     ],
 )
 def test_text_is_cleaned(text, expected):
+    assert cleaned(text) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 wow \u2764\ufe0f",
+            "\U0001f600 \U0001f468 \U0001f469 \U0001f467 wow \u2764",
+        ),
+        ("\U0001f44d\U0001f3fd \U0001f1e9\U0001f1ea", "\U0001f44d \U0001f3fd \U0001f1e9 \U0001f1ea"),
+        ("a\u0301\u0302b CAFE\u0301", "a\u0301\u0302b cafe\u0301"),
+        (
+            "\u05e9\u05dc\u05d5\u05dd, \u0645\u0631\u062d\u0628\u0627\u200f!",
+            "\u05e9\u05dc\u05d5\u05dd , \u0645\u0631\u062d\u0628\u0627 !",
+        ),
+        ("\u202eevil\u202c x", "evil x"),
+        ("\u200b\u200d\ufeff", ""),
+        ("<b>great <i>fun", "great fun"),
+        ("wonderful <!-- never closed", "wonderful < ! - - never closed"),
+        ("wonderful <script>x = 1", "wonderful x = 1"),
+        ("<p>one</p", "one < / p"),
+        ("!!! ... ???", "! ! ! . . . ? ? ?"),
+        ("again " * 1_000_000, " ".join([*["again"] * 3_333, "ag"])),  # 20,000 characters
+        ("x" * 2**20, "x" * 20_000),
+        ("<" * 5_000, " ".join("<" * 5_000)),
+    ],
+    ids=["emoji joined", "emoji coloured", "combining", "right to left", "override", "zero width", "tags", "comment",
+         "script", "half a tag", "punctuation", "a million times", "a megabyte", "angles"],
+)  # fmt: skip
+def test_odd_texts_are_cleaned(text, expected):
     assert cleaned(text) == [expected]
 
 
@@ -310,10 +345,13 @@ def test_contractions_of_the_user_are_an_asset_of_the_model(preprocess, tmp_path
     exporting.close()
 
 
-def test_invalid_utf8_in_a_request_is_answered(texts, tmp_path):
+def test_invalid_utf8_in_a_request_has_the_answer_of_the_words_around_it(texts, tmp_path):
     for exported in export(texts, tmp_path / "model", ROWS):
-        inputs = {"review": np.array([b"great \xff\xfe fun"], object), "stars": np.array([0.5], np.float32)}
-        assert np.isfinite(exported.run("serving_default", **inputs)["probabilities"]).all()
+        asked = np.array([b"great \xff\xfe fun", b"great fun", b"a bore"], object)
+        inputs = {"review": asked, "stars": np.full(3, 0.5, np.float32)}
+        spoiled, whole, other = exported.run("serving_default", **inputs)["probabilities"]
+        np.testing.assert_allclose(spoiled, whole, atol=TOLERANCE)
+        assert np.abs(whole - other).max() > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize("kind", ["bag", "fasttext", "cnn", "transformer"])
@@ -322,6 +360,36 @@ def test_a_vocabulary_without_tokens_is_refused(preprocess, kind):
 
     with pytest.raises(ConfigError, match=r"no token of the training texts occurs so often.*Received: min_count: 1000"):
         build_model(rows.output, model=ModelConfig(members=1), features=rows.config, num_outputs=2)
+
+
+@pytest.mark.parametrize("model", ["trees", "auto"])
+def test_a_vocabulary_without_tokens_is_refused_by_trees_in_the_same_words(preprocess, tmp_path, model):
+    rows = preprocess(ROWS, label="liked", text_encoder={"kind": "bag", "min_count": 1_000})
+    work = work_of(rows, ModelConfig(kind=model), tmp_path)
+
+    with pytest.raises(ConfigError, match=r"no token of the training texts occurs so often.*Received: min_count: 1000"):
+        fit_model(work, rows_of(rows, ROWS), rows_of(rows, ROWS[:40]), None, load_seconds=0)
+
+
+def test_trees_with_a_vocabulary_learn_from_it(preprocess, tmp_path):
+    rows = preprocess(ROWS, label="liked", text_encoder={"kind": "bag"})
+    work = work_of(rows, ModelConfig(kind="trees"), tmp_path)
+
+    fitted = fit_model(work, rows_of(rows, ROWS[:200]), rows_of(rows, ROWS[200:]), None, load_seconds=0)
+
+    assert fitted.history["history"]["val_loss"][-1] < 0.3
+
+
+def work_of(rows, model, folder):
+    return Work(
+        SimpleNamespace(model_run_dir=str(folder)),
+        model,
+        rows.config,
+        TrainingConfig(),
+        rows.features,
+        rows.output,
+        Team(),
+    )
 
 
 def test_tfidf_is_that_of_scikit_learns_formula(preprocess):
