@@ -10,7 +10,7 @@ import pytest
 
 from kubetfx.components.report.facts import Facts, read
 from tests.command import Finished
-from tests.e2e.project import ANY_MODEL, Project, report_of
+from tests.e2e.project import ANY_MODEL, Project, metrics_of, report_of
 
 pytestmark = pytest.mark.long
 
@@ -18,7 +18,11 @@ SCRIPT = '<script>document.title = "taken over"</script>'
 GOOD, BAD = ("wonderful", "brilliant"), ("dreadful", "boring")
 OTHERS = tuple(f"word{chr(97 + first)}{chr(97 + second)}" for first in range(5) for second in range(8))
 ROWS, AGAIN = 700, 120
-SETTINGS = ("--set", "training.epochs=12", "--set", "evaluation.calibrate=true", "--set", "features.text=[review]")
+SETTINGS = (
+    *("--set", "training.epochs=40", "--set", "training.batch_size=32"),  # until it has learned the words,
+    *("--set", "features.text_encoder={ngrams: 1}"),  # and no pairs of those that say nothing
+    *("--set", "evaluation.calibrate=true", "--set", "features.text=[review]"),
+)
 
 
 def write(folder: Path) -> Project:
@@ -58,8 +62,9 @@ def test_no_part_of_the_report_is_missing(run: tuple[Finished, Facts]) -> None:
 
 
 def test_key_words_are_those_that_have_the_sentiment(run: tuple[Finished, Facts]) -> None:
-    _, found = run
+    finished, found = run
 
+    assert metrics_of(finished)["metrics"]["accuracy"]["value"] > 0.95
     assert found.quality is not None
     assert found.quality.texts is not None
     key_words = {one.name: {word.word for word in one.words[:2]} for one in found.quality.texts.key_words}
