@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from kubetfx.components.report import comparison, render
 from kubetfx.components.report.facts import Facts
 from kubetfx.components.report.quality_facts import describe
+from tests import scripts
 from tests.components.report import chromium, sample
 
 
@@ -73,6 +75,20 @@ def test_page_fits_its_window_and_asks_for_nothing(
     assert page.evaluate(chromium.OVERLAPS) == []
     assert page.evaluate(chromium.CUT_OFF) == []
     assert "taken over" not in page.evaluate("document.title")
+
+
+@pytest.mark.parametrize("name", ["report.png", "report-quality.png", "report-words.png"])
+def test_parts_that_the_documents_have_pictures_of_are_in_a_report(
+    page: chromium.Page, files: dict[str, Path], name: str
+) -> None:
+    script = scripts.load("picture_reports")
+    (picture,) = [one for one in script.PICTURES if one.name == name]
+
+    png = script.taken(page, files["not blessed"], picture)
+
+    width, height = struct.unpack(">II", png[16:24])
+    assert 0.8 * picture.width <= width <= picture.width
+    assert 0.2 * picture.height <= height <= picture.height
 
 
 @pytest.mark.parametrize("name", PAGES)
