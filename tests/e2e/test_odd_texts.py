@@ -157,11 +157,14 @@ def test_invalid_utf8_in_a_request_is_answered_as_the_bytes_that_it_is(server: R
 
     answered = httpx.post(url_of(server), json={"instances": [row]}, timeout=60, trust_env=False)
     as_text = httpx.post(url_of(server), content=body, timeout=60, trust_env=False)
+    whole = httpx.post(
+        url_of(server), json={"instances": [row | {"review": "wonderful fun"}]}, timeout=60, trust_env=False
+    )
 
     assert answered.status_code == as_text.status_code == 200, answered.text + as_text.text
-    found, same = (answer.json()["predictions"][0]["probabilities"] for answer in (answered, as_text))
-    assert np.isfinite(found).all()
+    found, same, expected = (one.json()["predictions"][0]["probabilities"] for one in (answered, as_text, whole))
     assert found == same
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_logged_requests_in_another_language_are_on_the_page_of_the_monitoring(
