@@ -53,9 +53,9 @@ class Picture:
     elements: str
     """JavaScript for the elements that are in it."""
     width: int
-    """Of the window."""
+    """Width of the window."""
     height: int
-    """Of the picture at most; what is below is cut off."""
+    """Maximum height of the picture; what is below is cut off."""
     margin: int = MARGIN
 
 
@@ -96,7 +96,7 @@ def taken(page: chromium.Page, report: Path, picture: Picture) -> bytes:
     Args:
         page: of the browser.
         report: The report of a run.
-        picture: of what.
+        picture: The picture to take.
     """
     page.call("Emulation.setScrollbarsHidden", hidden=True)  # they would not be in the picture, which is wider then
     page.open(report, width=picture.width, scheme="light")
