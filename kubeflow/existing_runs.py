@@ -1,17 +1,20 @@
 """Runs that are on Kubeflow Pipelines already: their tasks, the logs of these, and another try of a run that failed."""
 
+import datetime
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import kfp_server_api
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from kubetfx.config.section import nearest
 from kubetfx.errors import KubeflowError, UsageError
 from kubetfx.kubeflow.kfp_connection import Connection, OpenConnection
 from kubetfx.kubeflow.kfp_runs import FollowOptions, Run, error_of, follow
-from kubetfx.kubeflow.package_document import Package
+from kubetfx.kubeflow.lint_rules.strict_parsing import parse_fault
+from kubetfx.kubeflow.package_document import Package, dotted
 from kubetfx.kubeflow.run_logs import read_log
 from kubetfx.kubeflow.run_progress import FINAL_STATES, TaskStatus, planned_tasks, progress
 from kubetfx.progress import Begin, End, Message, Progress, silent
@@ -47,7 +50,9 @@ def log_of(run_id: str, task: str | None = None, *, connection: Connection, repo
     with OpenConnection(connection) as kfp:
         found, package = _find(kfp, run_id)
         details = (found.run_details.task_details if found.run_details else None) or []
-        statuses = progress(planned_tasks(package), details, now=found.created_at)
+        statuses = progress(
+            planned_tasks(package), details, now=found.created_at or datetime.datetime.now(datetime.UTC)
+        )
         if not any(status.pod_name for status in statuses):
             raise UsageError(
                 f"No task of this run has a log, as none has a pod. Received: {run_id}, {found.state}. See the run: "
@@ -124,7 +129,14 @@ def _find(kfp: OpenConnection, run_id: str) -> tuple[Any, Package]:
             f"Kubeflow Pipelines no longer has the pipeline of the run. Received: {run_id}, without a package. See it: "
             f"{kfp.link(f'runs/details/{quote(run_id)}')}"
         )
-    return run, Package(Path(f"{run_id}.yaml"), spec.get("pipeline_spec", spec))
+    spec = spec.get("pipeline_spec", spec)
+    if fault := parse_fault(spec, PipelineSpec(), ignore_unknown=True):
+        place, words = fault
+        raise KubeflowError(
+            f"Kubeflow Pipelines has something else than a package for the run. Received: {run_id}, "
+            f"{dotted(place) or 'pipeline_spec'}: {words}. See it: {kfp.link(f'runs/details/{quote(run_id)}')}"
+        )
+    return run, Package(Path(f"{run_id}.yaml"), spec)
 
 
 def _look_up(kfp: OpenConnection, run_id: str) -> Any:

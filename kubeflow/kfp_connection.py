@@ -20,6 +20,7 @@ from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentia
 
 from kubetfx.errors import KubeflowError, UsageError
 from kubetfx.kubeflow import kfp_errors
+from kubetfx.kubeflow.kfp_answers import fault_of
 
 _TIMEOUT_SECONDS = (10.0, 120.0)
 """For the connection, and for the answer. The generated API client would wait for ever."""
@@ -153,6 +154,8 @@ class OpenConnection:
             yield
         except _LoginPageError:
             raise KubeflowError(kfp_errors.login_page(self.host)) from None
+        except _WrongAnswerError as error:
+            raise KubeflowError(kfp_errors.wrong_answer(str(error), what, self.host)) from None
         except (_StrangeAnswerError, UnicodeDecodeError) as error:
             raise KubeflowError(kfp_errors.strange_answer(error, what, self.host)) from error
         except kfp_server_api.ApiException as error:
@@ -228,6 +231,10 @@ class _StrangeAnswerError(Exception):
     """JSON or text came that the API does not have."""
 
 
+class _WrongAnswerError(Exception):
+    """An answer came in which a value is not of its type."""
+
+
 class _Client(kfp.Client):
     """`kfp.Client`, which asks for the server's health once, not for half a minute, and writes no file of settings."""
 
@@ -282,8 +289,11 @@ def _make_careful(api_client: Any) -> None:
         if is_message and "html" in (response.getheader("Content-Type") or ""):
             raise _LoginPageError
         try:
-            if is_message and not isinstance(json.loads(text), dict):
+            document = json.loads(text) if is_message else None
+            if is_message and not isinstance(document, dict):
                 raise _StrangeAnswerError(text)
+            if is_message and (fault := fault_of(document, str(response_type))):
+                raise _WrongAnswerError(fault)
             return read(response, response_type)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:  # the API client expects its own JSON
             raise _StrangeAnswerError(text) from error

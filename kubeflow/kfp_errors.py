@@ -45,6 +45,21 @@ def strange_answer(error: Exception, what: str, host: str) -> str:
     )
 
 
+def wrong_answer(fault: str, what: str, host: str) -> str:
+    """Return the message for an answer in which a value is not of the type that the API gives it.
+
+    Args:
+        fault: which value, where.
+        what: was asked for, as a verb: `upload the pipeline`.
+        host: URL of the server.
+    """
+    return (
+        f"Kubeflow Pipelines at {host} answered something else than its API has: it was asked to {what}. Received: "
+        f"{fault}. Is there a proxy in between that changes answers, or another service of the same paths? kubetfx "
+        "speaks with Kubeflow Pipelines 2.14 to 2.17."
+    )
+
+
 def unreachable(error: urllib3.exceptions.HTTPError, host: str) -> str:
     """Return the message for a server that did not answer.
 

@@ -1,16 +1,27 @@
 """Finds what open-source Kubeflow Pipelines would refuse or misread in a package, before it is submitted.
 
 The rules are in kubeflow/lint_rules/, a module per subject. They follow what KFP's API server, its compiler to Argo
-Workflows, its driver and its launcher do (version 2.16).
+Workflows, its driver and its launcher do (version 2.17).
 """
 
 from pathlib import Path
 
-from kubetfx.kubeflow.lint_rules import containers, dataflow, documents, loops, placeholders, tasks
+from kubetfx.kubeflow.lint_rules import (
+    containers,
+    dataflow,
+    documents,
+    loops,
+    placeholders,
+    platforms,
+    policies,
+    resources,
+    tasks,
+    values,
+)
 from kubetfx.kubeflow.lint_rules.rule import Finding, Rule
 from kubetfx.kubeflow.package_document import read_package
 
-_MODULES = (documents, containers, tasks, dataflow, loops, placeholders)
+_MODULES = (documents, platforms, containers, resources, tasks, policies, dataflow, values, loops, placeholders)
 RULES = tuple(found for module in _MODULES for found in vars(module).values() if isinstance(found, Rule))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from kubetfx.errors import UsageError
+from kubetfx.kubeflow.package_yaml import UnreadableError, read_documents
 
 Place = tuple[str | int, ...]
 """Keys and indices from the top of the document to a value."""
@@ -18,7 +19,6 @@ Place = tuple[str | int, ...]
 ROOT = "root"
 """Name of the root component, which is not among `components`."""
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -49,6 +49,8 @@ class Package:
     platforms_place: Place = ("platforms",)
     nodes: Sequence[yaml.Node] = ()
     """The documents with their positions; none for a file of one line."""
+    others: Sequence[tuple[int, Any]] = ()
+    """The other documents of the file, each with its number from 1."""
 
     @property
     def name(self) -> str:
@@ -161,11 +163,12 @@ def in_order(tasks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         tasks: by name, as the package has them.
 
     Yields:
-        The name of each task, after the names of those that it depends on.
+        The name of each task, after the names of those that it depends on; tasks that wait for each other come as the
+        package has them.
     """
     waiting = {name: set(task.get("dependentTasks") or ()) & set(tasks) for name, task in tasks.items()}
     while waiting:
-        name = next(name for name, needed in waiting.items() if not needed & waiting.keys())
+        name = next((name for name, needed in waiting.items() if not needed & waiting.keys()), next(iter(waiting)))
         del waiting[name]
         yield name
 
@@ -210,23 +213,28 @@ def read_package(path: Path) -> Package:
     """
     text = _read_text(path)
     try:
-        documents = [document for document in yaml.load_all(text, _Loader) if document is not None]
-        nodes = [] if text.count("\n") < 2 else [node for node in yaml.compose_all(text, _Loader) if node is not None]
+        documents = read_documents(text)
     except yaml.YAMLError as error:
         raise UsageError(f"This is neither YAML nor JSON. Received: {path}: {error}. {_COMPILE}") from error
-    found = [package for document in documents if (package := _as_package(path, document))]
+    except UnreadableError as error:
+        raise UsageError(f"This is not a package that can be read. Received: {path}: {error}. {_COMPILE}") from error
+    values = [document.value for document in documents]
+    found = [(number, package) for number, value in enumerate(values, 1) if (package := _as_package(path, value))]
     if not found:
-        raise UsageError(f"This is not a KFP v2 package. Received: {path}, {_describe(documents)}. {_COMPILE}")
+        raise UsageError(f"This is not a KFP v2 package. Received: {path}, {_describe(values)}. {_COMPILE}")
     if len(found) > 1:
         raise UsageError(
             f"This holds {len(found)} pipelines, and KFP takes one a package. Received: {path}. Split the file."
         )
-    package = found[0]
+    number, package = found[0]
+    nodes = [] if text.count("\n") < 2 else [document.node for document in documents]
+    others = [(other, value) for other, value in enumerate(values, 1) if other != number]
+    package = replace(package, nodes=nodes, others=others)
     if package.platforms:
-        return replace(package, nodes=nodes)
-    platforms = [document for document in documents if isinstance(document, Mapping) and "platforms" in document]
+        return package
+    platforms = [value for _, value in others if isinstance(value, Mapping) and "platforms" in value]
     merged = {name: spec for document in platforms for name, spec in mappings(document, "platforms").items()}
-    return replace(package, platforms=merged, nodes=nodes)
+    return replace(package, platforms=merged)
 
 
 def digest(path: Path) -> str:
@@ -254,9 +262,18 @@ def is_package(path: Path) -> bool:
 _COMPILE = "Compile one from a pipeline.yaml."
 
 
+_MOST_BYTES = 32 << 20
+"""`MaxFileLength` in KFP's backend/src/apiserver/common/const.go."""
+
+
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        if (size := path.stat().st_size) > _MOST_BYTES:
+            raise UsageError(
+                f"The API server of Kubeflow Pipelines takes packages of at most {_MOST_BYTES:,} bytes. Received: "
+                f"{path}, {size:,} bytes. {_COMPILE}"
+            )
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UsageError(f"The package cannot be read. Received: {path}: {error.strerror}. {_COMPILE}") from error
     except UnicodeDecodeError as error:

@@ -1,13 +1,13 @@
 """Rules about a package as a whole: its schema, its name, and what a run can give it."""
 
-import math
+import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import yaml
 
 from kubetfx.kubeflow.lint_rules.rule import Fault, rule
+from kubetfx.kubeflow.lint_rules.strict_parsing import parse_fault, unlike_json
 from kubetfx.kubeflow.package_document import ROOT, Package, Place, mapping, mappings
 
 _SCHEMA_VERSION = "2.1.0"
@@ -21,6 +21,19 @@ _SCHEMA_VERSION = "2.1.0"
 def _job_spec(package: Package) -> Iterator[Fault]:
     if package.wrapper is not None:
         yield (), "a job spec around the PipelineSpec: the API server looks for the PipelineSpec itself, and refuses"
+
+
+_ETCD_BYTES = 1_500_000
+"""Kubernetes keeps an object in etcd, whose `--max-request-bytes` is 1.5 MiB unless an administrator sets another."""
+
+
+@rule("size", "warning", "Give large values as artifacts or from a bucket, and not inside of the package.")
+def _size(package: Package) -> Iterator[Fault]:
+    """Look for packages of which Argo's workflow, which has all their texts in it, becomes too large."""
+    size = len(json.dumps(package.spec, default=str))
+    if size > _ETCD_BYTES:
+        what = f"{size:,} bytes of JSON: Argo's workflow of it is about as long, and Kubernetes takes objects of 1.5 MB"
+        yield package.spec_place, what
 
 
 @rule("runtime-config", "warning", "Give parameters and pipeline root when the run is started.")
@@ -63,11 +76,15 @@ def malformed(package: Package) -> Iterator[Fault]:
     """
     from kfp.pipeline_spec import pipeline_spec_pb2
 
-    if fault := _parse_fault(package.spec, pipeline_spec_pb2.PipelineSpec()):
-        yield package.spec_place, f"no PipelineSpec: {fault}"
+    faults = list(unlike_json(package.spec, package.spec_place))
+    if faults:
+        yield from ((place, f"{what}: the API server finds no pipeline in the file") for place, what in faults)
+        return
+    if fault := parse_fault(package.spec, pipeline_spec_pb2.PipelineSpec()):
+        yield (*package.spec_place, *fault[0]), f"no PipelineSpec: {fault[1]}"
     deployment = pipeline_spec_pb2.PipelineDeploymentConfig()
-    if fault := _parse_fault(package.spec.get("deploymentSpec") or {}, deployment, ignore_unknown=True):
-        yield (*package.spec_place, "deploymentSpec"), f"no PipelineDeploymentConfig: {fault}"
+    if fault := parse_fault(package.spec.get("deploymentSpec") or {}, deployment, ignore_unknown=True):
+        yield (*package.spec_place, "deploymentSpec", *fault[0]), f"no PipelineDeploymentConfig: {fault[1]}"
 
 
 @rule("ignored-field", "warning", "Take it out, or write it as KFP's PipelineDeploymentConfig does.")
@@ -75,8 +92,8 @@ def _ignored_field(package: Package) -> Iterator[Fault]:
     from kfp.pipeline_spec import pipeline_spec_pb2
 
     for label, executor in package.executors.items():
-        if fault := _parse_fault(executor, pipeline_spec_pb2.PipelineDeploymentConfig.ExecutorSpec()):
-            yield package.executor_place(label), f"KFP knows no such field here, and drops it: {fault}"
+        if fault := parse_fault(executor, pipeline_spec_pb2.PipelineDeploymentConfig.ExecutorSpec()):
+            yield package.executor_place(label), f"KFP knows no such field here, and drops it: {fault[1]}"
 
 
 @rule("pipeline-name", "error", "Name the pipeline in lower case: my-pipeline.")
@@ -111,35 +128,11 @@ def _parameter_type(package: Package) -> Iterator[Fault]:
             yield place, f"parameter {name} is a final status, which the pipeline as a whole cannot have"
 
 
-@rule("parameter-default", "warning", "Give a value of the type that is declared, or declare another.")
-def _default(package: Package) -> Iterator[Fault]:
-    """Look for defaults of another type: the API server checks what a run gives alone (validatePipelineJobInputs)."""
-    for component, spec in package.components.items():
-        for name, parameter in mappings(mapping(spec, "inputDefinitions"), "parameters").items():
-            value, kind = parameter.get("defaultValue"), str(parameter.get("parameterType"))
-            if value is not None and not _is_of(value, kind):
-                place = (*package.component_place(component), "inputDefinitions", "parameters", name, "defaultValue")
-                yield place, f"{value!r} is not a {kind}, and nothing checks it: tasks get it as it is, or fail"
-
-
-@rule("constant-type", "warning", "Give a value of the type that the component declares.")
-def _constant(package: Package) -> Iterator[Fault]:
-    """Look for constants of another type, which the driver hands on (resolveInputs in backend/src/v2/driver)."""
-    for task in package.tasks():
-        declared = mappings(mapping(package.component_of(task), "inputDefinitions"), "parameters")
-        for name, source in mappings(mapping(task.spec, "inputs"), "parameters").items():
-            value, kind = (
-                mapping(source, "runtimeValue").get("constant"),
-                str(mapping(declared, name).get("parameterType")),
-            )
-            if value is not None and "{{$" not in str(value) and not _is_of(value, kind):
-                place = (*task.place, "inputs", "parameters", name, "runtimeValue", "constant")
-                yield place, f"{value!r} is not a {kind}, and nothing checks it: the task gets it as it is, or fails"
-
-
 @rule("repeated-key", "error", "Take one of the two out.")
 def _repeated_key(package: Package) -> Iterator[Fault]:
-    """Look for keys that a mapping has twice, which yaml.v3 of the API server refuses; this reader takes the last."""
+    """Look for keys that a mapping has twice, which yaml.v3 refuses (`mapping key already defined`, from the decoder in
+    `NewV2SpecTemplate` of v2_template.go); this reader takes the last.
+    """
     seen: set[int] = set()
     for document in package.nodes:
         yield from _repeated(document, (), seen)
@@ -159,25 +152,6 @@ def _root_artifact(package: Package) -> Iterator[Fault]:
             yield place, f"no run can be given the artifact {name}: the driver of the task that takes it fails"
 
 
-def _is_of(value: Any, kind: str) -> bool:
-    """Return whether a value has a type of parameters; True for a type that is not known here."""
-    types: dict[str, type | tuple[type, ...]] = {
-        "STRING": str,
-        "NUMBER_INTEGER": (int, float),
-        "NUMBER_DOUBLE": (int, float),
-        "BOOLEAN": bool,
-        "LIST": list,
-        "STRUCT": dict,
-    }
-    if kind not in types:
-        return True
-    if not isinstance(value, types[kind]) or isinstance(value, bool) != (kind == "BOOLEAN"):
-        return False
-    if not isinstance(value, float):
-        return True
-    return math.isfinite(value) and (kind != "NUMBER_INTEGER" or value.is_integer())
-
-
 def _repeated(node: yaml.Node, place: Place, seen: set[int]) -> Iterator[Fault]:
     if id(node) in seen:  # an alias
         return
@@ -193,14 +167,3 @@ def _repeated(node: yaml.Node, place: Place, seen: set[int]) -> Iterator[Fault]:
                     yield (*place, key.value), f"the key {key.value!r} is there twice: the API server refuses the file"
                 keys.add(key.value)
                 yield from _repeated(inner, (*place, key.value), seen)
-
-
-def _parse_fault(document: Any, message: Any, *, ignore_unknown: bool = False) -> str | None:
-    """Return why a document is not the JSON of a protobuf message."""
-    from google.protobuf import json_format
-
-    try:
-        json_format.ParseDict(document, message, ignore_unknown_fields=ignore_unknown)
-    except (json_format.ParseError, AttributeError, TypeError, ValueError) as error:  # protobuf expects some sense
-        return " ".join(str(error).split())
-    return None

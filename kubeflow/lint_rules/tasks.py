@@ -13,7 +13,7 @@ from kubetfx.kubeflow.lint_rules.task_graph import (
     outputs_used,
     with_siblings,
 )
-from kubetfx.kubeflow.package_document import ROOT, Package, Task, mapping, mappings
+from kubetfx.kubeflow.package_document import ROOT, Package, Task, component_ref, mapping, mappings
 
 _TASK_NAME = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
 
@@ -49,29 +49,6 @@ def _driver_name(package: Package) -> Iterator[Fault]:
             yield task.place, f"{task.name!r} is also what KFP names the driver of {other.name!r}: Argo refuses the run"
 
 
-@rule("importer-condition", "error", "Put it into a DAG of its own, with the condition on that.")
-def _importer_condition(package: Package) -> Iterator[Fault]:
-    for task in package.tasks():
-        if "importer" in package.executor_of(task) and mapping(task.spec, "triggerPolicy").get("condition"):
-            yield (*task.place, "triggerPolicy", "condition"), "a condition on an importer: the submission is refused"
-
-
-_CONDITION_INPUT = re.compile(r"inputs\.(?:parameter_values|artifacts)\['(.+?)'\]")
-
-
-@rule("condition-input", "error", "Pass it in the task's inputs.")
-def _condition_input(package: Package) -> Iterator[Fault]:
-    for task in package.tasks():
-        inputs = (mapping(task.spec, "inputs"), mapping(package.component_of(task), "inputDefinitions"))
-        known = {
-            name for found in inputs for section in ("parameters", "artifacts") for name in mapping(found, section)
-        }
-        for name in _CONDITION_INPUT.findall(str(mapping(task.spec, "triggerPolicy").get("condition") or "")):
-            if name not in known:
-                place = (*task.place, "triggerPolicy", "condition")
-                yield place, f"the task has no input {name!r}, which the condition is about: the driver fails"
-
-
 @rule("artifact-iterator", "error", "Iterate over a list of parameters.")
 def _iterator(package: Package) -> Iterator[Fault]:
     for task in package.tasks():
@@ -101,6 +78,21 @@ def _skipped_upstream(package: Package) -> Iterator[Fault]:
             upstream = siblings[name]
             if mapping(upstream.spec, "triggerPolicy").get("condition") and not is_exit_task(task):
                 yield task.place, f"it waits for the success of {name!r}: skipped by its condition, this never runs"
+
+
+@rule("nested-in-itself", "error", "Let it run other components.")
+def _nested_in_itself(package: Package) -> Iterator[Fault]:
+    """Look for DAGs that hold themselves, so that drivers start drivers without an end; KFP's compiler passes over them
+    (`dfs` in KFP 2.17.0, backend/src/v2/compiler/visitor.go).
+    """
+    graph: dict[str, set[str]] = {}
+    for task in package.tasks():
+        graph.setdefault(task.component_name, set()).add(component_ref(task))
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        names = error.args[1]
+        yield package.component_place(names[0]), f"the component is inside of itself: {' <- '.join(names)}"
 
 
 @rule("cycle", "error", "Take one of the dependencies out.")

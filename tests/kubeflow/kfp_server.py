@@ -94,6 +94,8 @@ class KfpServer:
     recurring_runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     strange_answers: dict[str, bytes] = field(default_factory=dict)
     """What comes instead of the API's answer, by operation."""
+    spoilt_answers: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
+    """What becomes of the API's answer on the way, by operation."""
     violations: list[str] = field(default_factory=list)
     """Of the API's definition."""
 
@@ -297,7 +299,7 @@ class KfpServer:
         if self.contract:
             with self._noting():
                 self.contract.check_answer(request.method, request.url.path, 200, document)
-        return JSONResponse(document)
+        return JSONResponse(self.spoilt_answers.get(operation, lambda answer: answer)(document))
 
     def _check(self, request: Request, query: Mapping[str, str], body: Any) -> None:
         if self.contract:

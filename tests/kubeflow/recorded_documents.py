@@ -7,8 +7,17 @@ emulator went into them.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from kubetfx.config.loading import load_config
+from kubetfx.kubeflow.compiler import write_package
+from kubetfx.kubeflow.executor_io import local_path
+from kubetfx.kubeflow.package import compile_config
+from tests.kubeflow.test_task_run import write_table
 
 FOLDER = Path(__file__).parent / "recorded"
 RESOLVE, EXAMPLE_GEN = "resolve-table-example-gen", "table-example-gen"
@@ -34,6 +43,58 @@ def moved(task: str, *, root: Path, data: Path) -> dict[str, Any]:
     for name, value in parameters.items():
         parameters[name] = value.replace(DATA, str(data))
     return document
+
+
+def compiled_package(folder: Path) -> Path:
+    """The package whose tasks were recorded, and beside it the folder `data` with its table."""
+    write_table(folder / "data")
+    (folder / "pipeline.yaml").write_text(
+        "name: any\ndata: {path: data, label: kind}\ntraining: {epochs: 2}\nkubeflow: {fuse: light}\n"
+    )
+    path = folder / "package.yaml"
+    write_package(compile_config(load_config(folder / "pipeline.yaml"))[0], path)
+    return path
+
+
+def command_of(package: Path, task: str, document: Mapping[str, Any]) -> list[str]:
+    """The command of a task's container with its document, as the launcher starts it."""
+    executors = next(yaml.safe_load_all(package.read_text()))["deploymentSpec"]["executors"]
+    container = executors[f"exec-{task}"]["container"]
+    words = [*container["command"], *container["args"]]
+    return [word.replace("{{$}}", json.dumps(document)) for word in words]
+
+
+def make_folders(document: Mapping[str, Any], root: Path) -> None:
+    """Make what the launcher makes before a container starts: the folders of its outputs, and its log."""
+    artifacts = document["outputs"]["artifacts"]
+    paths = [local_path(found["artifacts"][0]["uri"], root) for found in artifacts.values()]
+    paths += [_below(root, output["outputFile"]) for output in document["outputs"].get("parameters", {}).values()]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    local_path(artifacts["executor-logs"]["artifacts"][0]["uri"], root).touch()
+
+
+def output_of(document: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """The ExecutorOutput that a container has written."""
+    output: dict[str, Any] = json.loads(_below(root, document["outputs"]["outputFile"]).read_text())
+    return output
+
+
+def check_output(document: Mapping[str, Any], output: Mapping[str, Any], root: Path) -> None:
+    """Check that a container has written what its document asks for, where it asks for it."""
+    asked = document["outputs"]["artifacts"]
+    assert set(output.get("artifacts", {})) == set(asked) - {"executor-logs"}
+    for key, found in output.get("artifacts", {}).items():
+        (artifact,), (wanted,) = found["artifacts"], asked[key]["artifacts"]
+        assert (artifact["name"], artifact["uri"]) == (key, wanted["uri"])
+        assert local_path(artifact["uri"], root).exists()
+        assert str(root) not in json.dumps(artifact["metadata"])
+    assert set(output.get("parameterValues", {})) == set(document["outputs"].get("parameters", {}))
+
+
+def _below(root: Path, path: str) -> Path:
+    """The file on this machine of an absolute path in a document, which may be one of this machine already."""
+    return Path(path) if Path(path).is_relative_to(root) else root / path.lstrip("/")
 
 
 def form(document: Any, *, inside: str = "") -> Any:

@@ -34,6 +34,16 @@ from tests.components.pictures import write_classes
 from tests.e2e.project import penguins_in
 from tests.e2e.pushed import pushed_tensors
 from tests.kubeflow.conftest import launcher_root_at
+from tests.kubeflow.recorded_documents import (
+    DATA,
+    TASKS,
+    check_output,
+    command_of,
+    compiled_package,
+    make_folders,
+    output_of,
+    recorded,
+)
 from tests.kubeflow.test_task_run import write_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,13 +237,18 @@ class InTheImage:
         line = docker_command(
             command, environment, IMAGE, name="kubetfx-test", root=self._root, folders=self._folders, user=str(ANYONE)
         )
-        for path in (self._root, *self._root.rglob("*")):
-            if path.is_dir() and path.stat().st_uid == os.getuid():  # an emptyDir in a pod, which all may write to
-                path.chmod(0o777)
+        _open_to_all(self._root)
         done = subprocess.run(line, capture_output=True, text=True, check=False)
         sys.stderr.write(done.stderr[-2_000:] if done.returncode else "")
         self.documents[task.title] = json.loads(line[-1])
         return done.returncode
+
+
+def _open_to_all(root: Path) -> None:
+    """Let all write into the folders, as into an emptyDir of a pod, and to the logs in them."""
+    for path in (root, *root.rglob("*")):
+        if path.stat().st_uid == os.getuid():
+            path.chmod(0o777 if path.is_dir() else 0o666)
 
 
 class Finished(NamedTuple):
@@ -304,6 +319,23 @@ def test_what_the_tasks_wrote_is_their_users(ran: Finished) -> None:
         for key, artifact in task.artifacts.items():
             path = ran.root / artifact["uri"].replace("://", "/")
             assert key == "executor-logs" or not path.exists() or path.stat().st_uid == ANYONE
+
+
+@needs_docker
+def test_tasks_take_the_documents_of_a_recorded_run_as_they_are(image: str, tmp_path: Path) -> None:
+    package = compiled_package(tmp_path)
+    root = tmp_path / "launcher"
+    for task in TASKS:
+        document = recorded(task)
+        line = docker_command(
+            command_of(package, task, document), {}, image, name="kubetfx-test", root=root, folders=[], user=str(ANYONE)
+        )
+        make_folders(document, root)
+        _open_to_all(root)
+        volume = ["--volume", f"{tmp_path / 'data'}:{DATA}:ro"]
+        done = subprocess.run([*line[:2], *volume, *line[2:]], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-4_000:]
+        check_output(document, output_of(document, root), root)
 
 
 # Runs of the same package: fused or not, in Docker or not

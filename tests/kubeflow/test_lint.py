@@ -12,6 +12,7 @@ from kfp import compiler
 
 from kubetfx.errors import UsageError
 from kubetfx.kubeflow import lint as linter
+from kubetfx.kubeflow.package_document import read_package
 from tests.kubeflow import sdk_packages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +139,116 @@ def test_what_is_no_package_is_refused(tmp_path, content, message):
 
     with pytest.raises(UsageError, match=message):
         linter.lint(path)
+
+
+def _nested(levels: int) -> bytes:
+    return b"a: " + b"[" * levels + b"]" * levels
+
+
+def _unfolding() -> bytes:
+    lines = [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]" for n in range(1, 10)]
+    return "\n".join(["x0: &x0 [a]", *lines]).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (_nested(300), "nested more than 200 levels deep, at line 1"),
+        (_nested(100_000), "nested more than 200 levels deep, at line 1"),
+        (b"- " * 100_000, "nested more than 200 levels deep, at line 1"),
+        (b"a: 1\nb: &b {c: *b}\n", "the anchor at line 2 holds an alias of itself"),
+        (_unfolding(), r"unfold \d+ values to .* excessive aliasing"),
+        (b"a: *b\n", "found undefined alias"),
+        (b"? [a]\n: 1\n", "found unhashable key"),
+        (b"a: !b c\n", "could not determine a constructor for the tag '!b'"),
+        (b"a: \x00\n", "control characters are not allowed"),
+        (b"# nothing\n---\n", "which is empty"),
+    ],
+    ids=["deep", "deeper", "dashes", "itself", "unfolding", "no anchor", "key", "tag", "control", "comment"],
+)
+def test_what_cannot_be_read_is_refused_with_its_reason(tmp_path, content, message):
+    path = tmp_path / "pipeline.yaml"
+    path.write_bytes(content)
+
+    with pytest.raises(UsageError, match=message):
+        linter.lint(path)
+
+
+def test_package_that_is_too_large_is_refused_or_warned_of(two_steps, write, tmp_path):
+    document = copy.deepcopy(two_steps)
+    document["root"]["inputDefinitions"]["parameters"]["side"]["defaultValue"] = "a" * 2_000_000
+    (finding,) = linter.lint(write(document))
+    assert (finding.rule, finding.severity) == ("size", "warning")
+
+    path = tmp_path / "huge.yaml"
+    with path.open("wb") as file:
+        file.truncate((32 << 20) + 1)
+    with pytest.raises(UsageError, match=r"at most 33,554,432 bytes\. Received: .*huge.yaml, 33,554,433 bytes"):
+        linter.lint(path)
+
+
+@pytest.mark.parametrize(
+    ("documents", "rule", "severity", "place"),
+    [
+        ([{"platforms": []}], "unread-document", "warning", "platforms"),
+        ([{"platforms": {"kubernetes": []}}], "unread-document", "warning", "platforms.kubernetes"),
+        ([{"platforms": {"kubernetes": {"nodes": 1}}}], "unread-document", "warning", "platforms.kubernetes"),
+        (
+            [{"platforms": {"kubernetes": {"deploymentSpec": {"executors": {TRAIN: 3}}}}}],
+            "unread-document",
+            "warning",
+            f"platforms.kubernetes.deploymentSpec.executors.{TRAIN}",
+        ),
+        ([{"notes": "mine"}], "unread-document", "warning", ""),
+        ([{"platforms": {"kubernetes": {}}}, {"platforms": {"kubernetes": {}}}], "document", "error", ""),
+        ([[1, 2]], "document", "error", ""),
+        (["text"], "document", "error", ""),
+    ],
+)
+def test_documents_that_kfp_drops_or_refuses_are_found(two_steps, write, documents, rule, severity, place):
+    (finding,) = linter.lint(write(two_steps, *documents))
+
+    assert (finding.rule, finding.severity, finding.place) == (rule, severity, place)
+    assert f"document {len(documents) + 1} " in finding.what
+
+
+def test_pipeline_config_of_a_later_release_is_read(two_steps, write):
+    config = {"activeDeadlineSeconds": 60, "ofTheFuture": {"a": 1}}
+    assert linter.lint(write(two_steps, {"platforms": {"kubernetes": {"pipelineConfig": config}}})) == []
+
+    config = {"activeDeadlineSeconds": 0}
+    (finding,) = linter.lint(write(two_steps, {"platforms": {"kubernetes": {"pipelineConfig": config}}}))
+    assert (finding.rule, finding.place) == ("deadline", "platforms.kubernetes.pipelineConfig.activeDeadlineSeconds")
+
+
+def test_values_are_read_as_go_reads_them(two_steps, write):
+    path = write(two_steps)
+    declared = "      side:\n        defaultValue: heads\n"
+    assert declared in path.read_text()
+    for written, read in {
+        "yes": "yes",
+        "1:30": "1:30",
+        "2026-12-01": "2026-12-01T00:00:00Z",
+        "2026-12-01 03:04:05": "2026-12-01T03:04:05Z",
+        "2026-12-01T03:04:05+02:00": "2026-12-01T03:04:05+02:00",
+        "1e3": 1000.0,
+        "0o17": 15,
+        "TRUE": True,
+    }.items():
+        path.write_text(path.read_text().replace(declared, declared.replace("heads", written)))
+        found = read_package(path).parameters["side"]["defaultValue"]
+        assert (found, type(found)) == (read, type(read))
+        path.write_text(path.read_text().replace(declared.replace("heads", written), declared))
+
+
+def test_merged_mapping_has_each_key_once(two_steps, write):
+    path = write(two_steps)
+    text = path.read_text().replace(
+        "schemaVersion: 2.1.0", "<<: {schemaVersion: 2.0.0, sdkVersion: x}\nschemaVersion: 2.1.0"
+    )
+    path.write_text(text)
+
+    assert linter.lint(path) == []
 
 
 @pytest.mark.parametrize(

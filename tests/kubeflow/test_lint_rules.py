@@ -1,6 +1,8 @@
 """Each rule of `kubetfx lint` finds the fault that it is about, at its place."""
 
 import copy
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ from kubetfx.kubeflow.lint_rules.containers import TFX_ENTRYPOINT
 Document = dict[str, Any]
 
 TRAIN = "exec-train"
+_RESOURCES = "deploymentSpec.executors.exec-train.container.resources"
 
 
 def _container(document: Document) -> Document:
@@ -103,6 +106,21 @@ def _hand_out(section: str, output: Document) -> Callable[[Document], None]:
     return hand_out
 
 
+def _policy(task: str, key: str) -> Callable[[Document], Document]:
+    return lambda document: _tasks(document)[task].setdefault(key, {})
+
+
+def _nest_in_itself(document: Document) -> None:
+    _wrap_in_dag(document)
+    inner = {"componentRef": {"name": "comp-all"}, "taskInfo": {"name": "again"}}
+    document["components"]["comp-all"]["dag"]["tasks"]["again"] = inner
+
+
+def _take_the_count_of_gpus(document: Document) -> None:
+    count = "{{$.inputs.parameters['epochs']}}"
+    _container(document)["resources"] = {"accelerator": {"resourceType": "nvidia.com/gpu", "resourceCount": count}}
+
+
 def _setting(part: Callable[[Document], Document], **values: Any) -> Callable[[Document], None]:
     return lambda document: part(document).update(values)
 
@@ -110,7 +128,57 @@ def _setting(part: Callable[[Document], Document], **values: Any) -> Callable[[D
 BREAKS: list[Any] = [
     ("schema-version", lambda d: d.update(schemaVersion="2.0.0"), "schemaVersion"),
     ("malformed", lambda d: d.update(pipelineVersion="3"), ""),
-    ("malformed", lambda d: _tasks(d)["flip"].update(dependentTasks="train"), ""),
+    ("malformed", lambda d: _tasks(d)["flip"].update(dependentTasks="train"), "root.dag.tasks.flip"),
+    ("malformed", _setting(_policy("flip", "retryPolicy"), maxRetryCount="often"), ""),
+    ("malformed", lambda d: _tasks(d)["flip"].update(triggerPolicy=[]), "root.dag.tasks.flip.triggerPolicy"),
+    ("malformed", lambda d: _inputs(d, "flip").update({3: {}}), "root.dag.tasks.flip.inputs.parameters"),
+    *(
+        ("malformed", _setting(_policy("flip", policy), **{key: wrong}), f"root.dag.tasks.flip.{policy}.{key}")
+        for policy, key, wrong in (
+            ("retryPolicy", "maxRetryCount", 1.5),
+            ("iteratorPolicy", "parallelismLimit", 1.5),
+            ("retryPolicy", "backoffFactor", math.inf),
+        )
+    ),
+    *(
+        (
+            "malformed",
+            _setting(lambda d: d["root"]["inputDefinitions"]["parameters"]["rows"], defaultValue=wrong),
+            "root.inputDefinitions.parameters.rows.defaultValue",
+        )
+        for wrong in (math.nan, -math.inf)
+    ),
+    *(
+        (rule, _setting(_policy("flip", policy), **{key: wrong}), f"root.dag.tasks.flip.{policy}.{key}")
+        for rule, policy, key, wrong in (
+            ("retries", "retryPolicy", "backoffFactor", 1.5),
+            ("policy-ignored", "retryPolicy", "maxRetryCount", -1),
+            ("policy-ignored", "iteratorPolicy", "parallelismLimit", 2),
+        )
+    ),
+    *(
+        (
+            rule,
+            _setting(_policy("train", "triggerPolicy"), condition=wrong),
+            "root.dag.tasks.train.triggerPolicy.condition",
+        )
+        for rule, wrong in (
+            ("condition", "inputs.parameter_values['rows' == 3"),
+            ("condition", "tasks.count == 3"),
+            ("condition", "parseYaml(inputs.parameter_values['rows'])"),
+            ("condition", "1 + 1"),
+            ("condition-input", 'inputs.parameter_values["side"] == "a"'),
+            ("condition-input", "inputs.parameter_values.side == 'a'"),
+            ("condition-input", "inputs.parameter_values['examples'] == 'a'"),
+        )
+    ),
+    ("nested-in-itself", _nest_in_itself, "components.comp-all"),
+    (
+        "resource-parameter",
+        _setting(_container, resources={"resourceCpuLimit": "{{$.inputs.parameters['cores']}}"}),
+        "deploymentSpec.executors.exec-train.container.resources.resourceCpuLimit",
+    ),
+    ("resource-parameter", _take_the_count_of_gpus, f"{_RESOURCES}.accelerator.resourceCount"),
     ("ignored-field", lambda d: _container(d).update(gpus=1), "deploymentSpec.executors.exec-train"),
     ("pipeline-name", lambda d: d["pipelineInfo"].update(name="ÄÖ"), "pipelineInfo.name"),
     ("empty", lambda d: d["root"]["dag"].update(tasks={}), "root"),
@@ -126,15 +194,21 @@ BREAKS: list[Any] = [
             _setting(lambda d: d["root"]["inputDefinitions"]["parameters"]["rows"], defaultValue=wrong),
             "root.inputDefinitions.parameters.rows.defaultValue",
         )
-        for wrong in ("three", 1.5, float("nan"), True, [1])
+        for wrong in ("three", 1.5, True, [1])
     ),
     *(
         (
-            "constant-type",
-            _setting(lambda d: _inputs(d, "count"), rows={"runtimeValue": {"constant": wrong}}),
-            "root.dag.tasks.count.inputs.parameters.rows.runtimeValue.constant",
+            rule,
+            _setting(functools.partial(_inputs, task=task), **{name: {"runtimeValue": {"constant": wrong}}}),
+            f"root.dag.tasks.{task}.inputs.parameters.{name}.runtimeValue.constant",
         )
-        for wrong in ("three", 1.5)
+        for rule, task, name, wrong in (
+            ("constant-type", "count", "rows", "three"),
+            ("constant-type", "count", "rows", True),
+            ("constant-type", "count", "rows", None),
+            ("constant-converted", "count", "rows", 1.5),
+            ("constant-converted", "flip", "side", 3),
+        )
     ),
     *(
         (
@@ -146,6 +220,7 @@ BREAKS: list[Any] = [
             ("resourceCpuLimit", "lots"),
             ("resourceMemoryLimit", "1XB"),
             ("resourceCpuRequest", "-1"),
+            ("resourceCpuRequest", "{{$.pipeline_task_name}}"),
             ("memoryLimit", -1),
         )
     ),
@@ -378,9 +453,13 @@ def test_resources_and_defaults_that_are_right_have_no_fault(two_steps, write):
         "resourceCpuLimit": "500m",
         "resourceMemoryLimit": "1.5Gi",
         "cpuLimit": 0.5,
-        "resourceCpuRequest": "1e-3",
+        "resourceCpuRequest": "1.5e-3",
+        "resourceMemoryRequest": "{{$.inputs.parameters['memory']}}",
+        "cpuRequest": -1,
     }
     _container(document).update(resources=resources)
+    declared = document["components"]["comp-train"]["inputDefinitions"]["parameters"]
+    declared["memory"] = {"parameterType": "STRING", "defaultValue": "1Gi"}
     document["root"]["inputDefinitions"]["parameters"]["rows"]["defaultValue"] = 3.0
 
     assert linter.lint(write(document)) == []
@@ -395,9 +474,49 @@ def test_loop_whose_task_takes_the_item_has_no_fault(two_steps, write):
     assert linter.lint(write(document)) == []
 
 
+def test_condition_over_what_a_task_is_given_has_no_fault(two_steps, write):
+    document = copy.deepcopy(two_steps)
+    rows = _tasks(document)["count"]
+    for condition in (
+        "inputs.parameter_values['rows'] > 5 && int(inputs.parameter_values['rows']) < 9",
+        "[1, 2].exists(one, one == inputs.parameter_values.rows)",
+        "has(inputs.parameter_values.other) || 'third' in inputs.parameter_values",
+        "parseJson('[1]')[0] == 1",
+        "true",
+    ):
+        rows["triggerPolicy"] = {"condition": condition}
+        assert [finding.rule for finding in linter.lint(write(document))] == ["skipped-upstream"], condition
+
+
+def test_limit_of_a_loop_is_a_number_from_1_on(two_steps, write):
+    document = copy.deepcopy(two_steps)
+    _loop(document, "[1, 2]")
+    document["components"]["comp-loop"]["dag"]["tasks"]["count"]["inputs"]["parameters"]["rows"] = {
+        "componentInputParameter": "item"
+    }
+    for limit, rules in ((1, []), (-1, ["policy-ignored"])):
+        _tasks(document)["loop"]["iteratorPolicy"] = {"parallelismLimit": limit}
+        assert [finding.rule for finding in linter.lint(write(document))] == rules
+
+
+def test_constant_that_is_none_of_the_literals_is_found(two_steps, write):
+    document = copy.deepcopy(two_steps)
+    document["components"]["comp-flip"]["inputDefinitions"]["parameters"]["side"]["literals"] = ["heads", "tails"]
+    _inputs(document, "flip")["side"] = {"runtimeValue": {"constant": "edge"}}
+    (finding,) = linter.lint(write(document))
+    assert (finding.rule, finding.severity) == ("constant-type", "error")
+    assert '"edge" is none of the declared ["heads", "tails"]' in finding.what
+
+    _inputs(document, "flip")["side"] = {"runtimeValue": {"constant": "tails"}}
+    assert linter.lint(write(document)) == []
+
+
 def test_every_rule_is_tested_by_a_fault():
     broken = {rule for rule, _, _ in BREAKS}
     elsewhere = {
+        "document",
+        "unread-document",
+        "size",
         "repeated-key",
         "job-spec",
         "runtime-config",

@@ -9,18 +9,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
 
-from kubetfx.config.loading import load_config
-from kubetfx.kubeflow.compiler import write_package
 from kubetfx.kubeflow.emulation.task_results import TaskResult
 from kubetfx.kubeflow.emulator import Emulator
 from kubetfx.kubeflow.executor_io import LAUNCHER_ROOT, local_path
-from kubetfx.kubeflow.package import compile_config
 from kubetfx.kubeflow.package_document import read_package
 from tests.kubeflow.conftest import launcher_root_at
-from tests.kubeflow.recorded_documents import CHECKS, EXAMPLE_GEN, RESOLVE, TASKS, form, moved, recorded
-from tests.kubeflow.test_task_run import write_table
+from tests.kubeflow.recorded_documents import (
+    CHECKS,
+    EXAMPLE_GEN,
+    RESOLVE,
+    TASKS,
+    check_output,
+    command_of,
+    compiled_package,
+    form,
+    make_folders,
+    moved,
+    output_of,
+    recorded,
+)
 
 
 class Done(NamedTuple):
@@ -35,51 +43,29 @@ class Done(NamedTuple):
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """The tasks up to the check of the data have run, each with its document."""
     folder = tmp_path_factory.mktemp("recorded")
-    write_table(folder / "data")
-    (folder / "pipeline.yaml").write_text(
-        "name: any\ndata: {path: data, label: kind}\ntraining: {epochs: 2}\nkubeflow: {fuse: light}\n"
-    )
-    package = folder / "package.yaml"
-    write_package(compile_config(load_config(folder / "pipeline.yaml"))[0], package)
-    executors = next(yaml.safe_load_all(package.read_text()))["deploymentSpec"]["executors"]
+    package = compiled_package(folder)
     result = Done(folder / "launcher", package, {}, {})
     for task in TASKS:
         document = moved(task, root=result.root, data=folder / "data")
-        container = executors[f"exec-{task}"]["container"]
         result.documents[task] = document
-        result.outputs[task] = run(container, document, root=result.root)
+        result.outputs[task] = run(command_of(package, task, document), document, root=result.root)
     return result
 
 
-def run(container: Mapping[str, Any], document: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
+def run(command: Sequence[str], document: Mapping[str, Any], *, root: Path) -> dict[str, Any]:
     """Run a container's command as its launcher does: the folders of outputs are there, the outputs are not."""
-    outputs = document["outputs"]
-    files = [Path(output["outputFile"]) for output in outputs.get("parameters", {}).values()]
-    files += [local_path(found["artifacts"][0]["uri"], root) for found in outputs["artifacts"].values()]
-    for file in files:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    local_path(outputs["artifacts"]["executor-logs"]["artifacts"][0]["uri"], root).touch()
-    words = [*container["command"], *container["args"]]
-    line = [sys.executable, *(word.replace("{{$}}", json.dumps(document)) for word in words[1:])]
+    make_folders(document, root)
     source = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(source), LAUNCHER_ROOT: str(root)}
+    line = [sys.executable, *command[1:]]
     ended = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-4_000:]
-    output: dict[str, Any] = json.loads(Path(outputs["outputFile"]).read_text())
-    return output
+    return output_of(document, root)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_task_writes_what_the_document_asks_for_where_it_asks_for_it(done: Done, task: str) -> None:
-    asked, output = done.documents[task]["outputs"]["artifacts"], done.outputs[task]
-
-    assert set(output.get("artifacts", {})) == set(asked) - {"executor-logs"}
-    for key, found in output.get("artifacts", {}).items():
-        (artifact,), (wanted,) = found["artifacts"], asked[key]["artifacts"]
-        assert (artifact["name"], artifact["uri"]) == (key, wanted["uri"])
-        assert local_path(artifact["uri"], done.root).exists()
-        assert str(done.root) not in json.dumps(artifact["metadata"])
-    assert set(output.get("parameterValues", {})) == set(done.documents[task]["outputs"].get("parameters", {}))
+    check_output(done.documents[task], done.outputs[task], done.root)
 
 
 def test_what_tasks_hand_on_is_what_was_recorded_of_the_next(done: Done) -> None:
