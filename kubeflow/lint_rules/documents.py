@@ -130,8 +130,10 @@ def _parameter_type(package: Package) -> Iterator[Fault]:
 
 @rule("repeated-key", "error", "Take one of the two out.")
 def _repeated_key(package: Package) -> Iterator[Fault]:
-    """Look for keys that a mapping has twice, which yaml.v3 refuses (`mapping key already defined`, from the decoder in
-    `NewV2SpecTemplate` of v2_template.go); this reader takes the last.
+    """Look for keys that a mapping has twice.
+
+    yaml.v3 refuses them (`mapping key already defined`, from the decoder in `NewV2SpecTemplate` of v2_template.go);
+    this reader takes the last.
     """
     seen: set[int] = set()
     for document in package.nodes:

@@ -21,7 +21,7 @@ def _document(package: Package) -> Iterator[Fault]:
     for number, value in _others(package):
         if not isinstance(value, Mapping):
             kind = type(value).__name__
-            yield (), f"document {number} is no mapping but a {kind}: the API server refuses the file"
+            yield (), f"document {number} is a {kind} and not a mapping: the API server refuses the file"
         elif _has_kubernetes(value):
             if is_there:
                 yield (), f"document {number} sets `platforms.kubernetes` again: the API server refuses the file"
@@ -36,7 +36,7 @@ def _unread_document(package: Package) -> Iterator[Fault]:
             yield (), f"document {number} is neither a pipeline nor `platforms`: KFP drops it"
         elif isinstance(value, Mapping) and (fault := _platform_fault(value)):
             place, what = fault
-            yield place or ("platforms",), f"document {number} is no PlatformSpec, and KFP drops all of it: {what}"
+            yield place or ("platforms",), f"document {number} is not a PlatformSpec, and KFP drops all of it: {what}"
 
 
 @rule("platform", "warning", "Write it under platforms.kubernetes.")
@@ -68,8 +68,10 @@ def _deadline_value(package: Package) -> Iterator[Fault]:
 
 @rule("deadline", "warning", "Give a number of seconds from 1 on, or leave it out.")
 def _deadline(package: Package) -> Iterator[Fault]:
-    """Look for deadlines that are dropped: of a task (`extendPodSpecPatch` in backend/src/v2/driver/k8s.go) and of the
-    pipeline (`buildActiveDeadlineSeconds` in backend/src/v2/compiler/argocompiler/argo.go) those above zero are taken.
+    """Look for deadlines that are dropped, as they are not above zero.
+
+    Those of a task in `extendPodSpecPatch` (backend/src/v2/driver/k8s.go), that of the pipeline in
+    `buildActiveDeadlineSeconds` (backend/src/v2/compiler/argocompiler/argo.go).
     """
     for place, seconds in _deadlines(package):
         number = _as_int64(seconds)
@@ -92,7 +94,7 @@ def _has_kubernetes(document: Mapping[str, Any]) -> bool:
 
 
 def _platform_fault(document: Mapping[str, Any]) -> Fault | None:
-    """Return why it is no PlatformSpec, None if it is one. A later KFP may know more of a pipeline's config."""
+    """Return why it is not a PlatformSpec, None if it is one. A later KFP may know more of a pipeline's config."""
     from kfp.pipeline_spec import pipeline_spec_pb2
 
     for fault in unlike_json(document, keys=False):

@@ -35,8 +35,9 @@ _FUNCTIONS = _TYPES | {
 
 @rule("condition", "error", "Write it in CEL over the task's inputs: inputs.parameter_values['rows'] > 5.")
 def _condition(package: Package) -> Iterator[Fault]:
-    """Look for conditions that are not CEL, or about something else than the ExecutorInput (`Condition` in KFP 2.17.0,
-    backend/src/v2/expression/expression.go).
+    """Look for conditions that are not CEL, or about something else than the ExecutorInput.
+
+    `Condition` in KFP 2.17.0, backend/src/v2/expression/expression.go.
     """
     import cel
 
@@ -67,8 +68,10 @@ _ASKS = re.compile(r"\bhas\s*\(|\bin\s+inputs\b")
 
 @rule("condition-input", "error", "Pass it in the task's inputs.")
 def _condition_input(package: Package) -> Iterator[Fault]:
-    """Look for inputs that a task is not given. The driver leaves a container's optional parameters out if they have no
-    value, and fills in a DAG's (`resolveInputs` in KFP 2.17.0, backend/src/v2/driver/resolve.go).
+    """Look for inputs that a task is not given.
+
+    The driver leaves a container's optional parameters out if they have no value, and fills in a DAG's (`resolveInputs`
+    in KFP 2.17.0, backend/src/v2/driver/resolve.go).
     """
     for place, condition, task in _conditions(package):
         if _ASKS.search(condition):
@@ -81,8 +84,10 @@ def _condition_input(package: Package) -> Iterator[Fault]:
 
 @rule("retries", "error", "Give whole numbers from zero on.")
 def _retries(package: Package) -> Iterator[Fault]:
-    """Look for a factor that Argo cannot read: it takes whole numbers (`processNodeRetries` in Argo Workflows 4.0.5,
-    workflow/controller/operator.go), and gets the number as it is written.
+    """Look for a factor that Argo cannot read.
+
+    It takes whole numbers (`processNodeRetries` in Argo Workflows 4.0.5, workflow/controller/operator.go), and gets the
+    number as it is written.
     """
     for task in package.tasks():
         factor = mapping(task.spec, "retryPolicy").get("backoffFactor")
@@ -96,8 +101,9 @@ def _retries(package: Package) -> Iterator[Fault]:
 
 @rule("policy-ignored", "warning", "Give a number from 1 on, or leave it out.")
 def _policy_ignored(package: Package) -> Iterator[Fault]:
-    """Look for numbers without an effect (`processNodeRetries`, and `iteratorTask` in KFP 2.17.0,
-    backend/src/v2/compiler/argocompiler/dag.go).
+    """Look for numbers without an effect.
+
+    `processNodeRetries`, and `iteratorTask` in KFP 2.17.0, backend/src/v2/compiler/argocompiler/dag.go.
     """
     for task in package.tasks():
         retries = _number(mapping(task.spec, "retryPolicy").get("maxRetryCount"))
@@ -106,7 +112,7 @@ def _policy_ignored(package: Package) -> Iterator[Fault]:
         limit = _number(mapping(task.spec, "iteratorPolicy").get("parallelismLimit"))
         place: Place = (*task.place, "iteratorPolicy", "parallelismLimit")
         if limit is not None and "parameterIterator" not in task.spec:
-            yield place, "the task is no loop, so nothing is limited"
+            yield place, "the task is not a loop, so nothing is limited"
         elif limit is not None and limit < 0:
             yield place, f"a limit of {limit} is dropped: all iterations run at once"
 

@@ -45,7 +45,7 @@ _CHANNEL = re.compile(r"\$.inputs.parameters\['(.+?)'\]")
 
 @rule("resource", "error", "Write a Kubernetes quantity from zero on: 500m, 2 or 16Gi.")
 def _resource(package: Package) -> Iterator[Fault]:
-    """Look for what is no quantity, as `getPodResource` reads it: the former field only where the other is empty."""
+    """Look for what is not a quantity, as `getPodResource` reads it: the former field only where the other is empty."""
     for label, container in containers(package):
         resources = mapping(container, "resources")
         place = (*package.executor_place(label), "container", "resources")
@@ -65,8 +65,9 @@ def _resource(package: Package) -> Iterator[Fault]:
 
 @rule("resource-parameter", "error", "Give it a parameter whose parameterType is STRING.")
 def _resource_parameter(package: Package) -> Iterator[Fault]:
-    """Look for parameters that are no text, of which `resolvePodSpecInputRuntimeParameter` (driver/resolve.go) reads
-    an empty one.
+    """Look for parameters that are not text.
+
+    `resolvePodSpecInputRuntimeParameter` (backend/src/v2/driver/resolve.go) reads an empty text of them.
     """
     for label, container in containers(package):
         resources = mapping(container, "resources")

@@ -79,7 +79,7 @@ def unlike_json(value: Any, place: Place = (), *, keys: bool = True) -> Iterator
         The place of each number that is none, and of each mapping with such a key.
     """
     if isinstance(value, float) and not math.isfinite(value):
-        yield place, f"{value} is no number that JSON has"
+        yield place, f"{value} is not a number that JSON has"
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             if keys and not isinstance(key, str):

@@ -82,8 +82,9 @@ def _skipped_upstream(package: Package) -> Iterator[Fault]:
 
 @rule("nested-in-itself", "error", "Let it run other components.")
 def _nested_in_itself(package: Package) -> Iterator[Fault]:
-    """Look for DAGs that hold themselves, so that drivers start drivers without an end; KFP's compiler passes over them
-    (`dfs` in KFP 2.17.0, backend/src/v2/compiler/visitor.go).
+    """Look for DAGs that hold themselves, so that drivers start drivers without an end.
+
+    KFP's compiler passes over them (`dfs` in KFP 2.17.0, backend/src/v2/compiler/visitor.go).
     """
     graph: dict[str, set[str]] = {}
     for task in package.tasks():

@@ -22,9 +22,9 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 def _default(package: Package) -> Iterator[Fault]:
     """Look for defaults of another type.
 
-    Of a run, the API server checks what is given alone (`validatePipelineJobInputs` in v2_template.go). The driver of a
-    task checks what comes to it (`resolveInputs` in driver/resolve.go), and the launcher adds a container's defaults
-    without a look (`addDefaultParams` in component/launcher_v2.go).
+    The API server checks what a run gives, and nothing else (`validatePipelineJobInputs` in v2_template.go). The driver
+    of a task checks what comes to it (`resolveInputs` in driver/resolve.go), and the launcher adds a container's
+    defaults without a look (`addDefaultParams` in component/launcher_v2.go).
     """
     for component, spec in package.components.items():
         for name, parameter in mappings(mapping(spec, "inputDefinitions"), "parameters").items():
@@ -36,21 +36,24 @@ def _default(package: Package) -> Iterator[Fault]:
 
 @rule("constant-type", "error", "Give a value of the type that the component declares.")
 def _constant_type(package: Package) -> Iterator[Fault]:
-    """Look for constants that the driver refuses, in `handleParamTypeValidationAndConversion` and
-    `ValidateLiteralParameter` of `resolveInputs` (KFP 2.17.0, backend/src/v2/driver/resolve.go).
+    """Look for constants that the driver refuses.
+
+    `handleParamTypeValidationAndConversion` and `ValidateLiteralParameter` in `resolveInputs` (KFP 2.17.0,
+    backend/src/v2/driver/resolve.go).
     """
     for place, value, parameter in _constants(package):
         kind, literals = str(parameter.get("parameterType")), parameter.get("literals")
         if kind != "STRING" and not _has_type(value, kind):
             yield place, f"{_shown(value)} is not a {kind}: the task's driver fails"
         elif isinstance(literals, list) and literals and value not in literals:
-            yield place, f"{_shown(value)} is none of the declared {_shown(literals)}: the task's driver fails"
+            yield place, f"{_shown(value)} is not among the declared {_shown(literals)}: the task's driver fails"
 
 
 @rule("constant-converted", "warning", "Give a value of the type that the component declares.")
 def _constant_converted(package: Package) -> Iterator[Fault]:
-    """Look for constants of which the driver makes a text (`PbValueToText` in backend/src/v2/metadata/converter.go),
-    and for numbers that are not whole, as it has one kind of number.
+    """Look for constants of which the driver makes a text, and for numbers that are not whole.
+
+    `PbValueToText` in backend/src/v2/metadata/converter.go. The driver has one kind of number.
     """
     for place, value, parameter in _constants(package):
         kind = str(parameter.get("parameterType"))

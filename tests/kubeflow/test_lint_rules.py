@@ -505,7 +505,7 @@ def test_constant_that_is_none_of_the_literals_is_found(two_steps, write):
     _inputs(document, "flip")["side"] = {"runtimeValue": {"constant": "edge"}}
     (finding,) = linter.lint(write(document))
     assert (finding.rule, finding.severity) == ("constant-type", "error")
-    assert '"edge" is none of the declared ["heads", "tails"]' in finding.what
+    assert '"edge" is not among the declared ["heads", "tails"]' in finding.what
 
     _inputs(document, "flip")["side"] = {"runtimeValue": {"constant": "tails"}}
     assert linter.lint(write(document)) == []
