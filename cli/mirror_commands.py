@@ -3,10 +3,8 @@
 TensorFlow is never imported here: the command runs beside a server for as long as that does.
 """
 
-import logging
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +13,7 @@ import typer
 
 from kubetfx.cli.invocation import open_output
 from kubetfx.errors import StorageError, UsageError
+from kubetfx.serving.log_lines import log_to_standard_error
 from kubetfx.storage import ObjectPath, locate
 
 app = typer.Typer()
@@ -43,7 +42,7 @@ def mirror(
     """
     open_output("human")
     bucket = _bucket(source)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_standard_error()
 
     from kubetfx.components.push.mirror import keep_models, mirror_models
 

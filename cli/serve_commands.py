@@ -5,7 +5,6 @@ Nothing heavy is imported before a command runs.
 
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -111,6 +110,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     output.begin("Loading the server")
     from kubetfx.serving.data_plane import DataPlaneOptions
     from kubetfx.serving.grpc_server import GrpcOptions
+    from kubetfx.serving.log_lines import log_to_standard_error
     from kubetfx.serving.model_config import LatestVersions, ModelConfig, SpecificVersions
     from kubetfx.serving.rest import RestOptions
     from kubetfx.serving.server import ServerOptions, serve_with_tf_serving
@@ -118,7 +118,7 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     from kubetfx.serving.versions import VersionOptions
 
     output.end()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_standard_error()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it calls the SavedModel loader deprecated at each load
     with naming_options(_ARGUMENTS):
         request_log = _request_log(log_requests, sample)

@@ -22,6 +22,7 @@ from kubetfx.errors import KubetfxError, root_cause
 from kubetfx.kubeflow.executor_io import ExecutorInput, clear_outputs
 from kubetfx.kubeflow.task_spec import TaskSpec
 from kubetfx.kubeflow.termination import terminate
+from kubetfx.machine_errors import explained
 from kubetfx.pipeline.spared_imports import spared_imports, uncollected
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -141,7 +142,7 @@ def _report(error: BaseException, title: str, *, exit_code: int, last_lines: Ite
         trace = "".join(traceback.format_exception(error))
         sys.stderr.write(trace)
         lines += trace.splitlines()
-        message = f"{title} failed: {root_cause(error)}"
+        message = f"{title} failed: {explained(error, Path.cwd(), node=title) or root_cause(error)}"
     sys.stderr.write(f"Error: {message}\n")
     with contextlib.suppress(OSError):
         if _TERMINATION_LOG.exists():

@@ -28,6 +28,7 @@ from kubetfx.kubeflow.executor_io import LAUNCHER_FOLDERS, LAUNCHER_ROOT, local_
 from kubetfx.kubeflow.package_document import read_package
 from kubetfx.kubeflow.run_progress import planned_tasks
 from kubetfx.kubeflow.task_records import TaskRecords
+from kubetfx.machine_errors import memory_advice
 from kubetfx.pipeline.run_result import NodeResult, NodeState, RunResult
 from kubetfx.pipeline.runner import Runner
 from kubetfx.progress import Begin, End, NodeBegins, NodeEnds
@@ -138,7 +139,9 @@ class PackageRunner(Runner):
         return NodeFailedError(task.label, reason, log_path=path)
 
     def _hint(self, task: TaskResult) -> str:
-        return ""
+        if task.exit_code != -signal.SIGKILL:
+            return ""
+        return f"\n  It was killed: if nobody did it, there was not enough memory. {memory_advice(task.label)}"
 
     def _pushed_version(self) -> int | None:
         versions = [version for task in self._emulator.tasks if (version := _pushed_version(task)) is not None]

@@ -6,6 +6,7 @@
     │   ├── DataError            the table: cannot be read, ragged, no such label, ...
     │   └── CompileError         a node cannot be expressed as a task of Kubeflow Pipelines
     ├── NodeFailedError       1  a node of the pipeline failed; carries its id and its log
+    ├── MachineError          1  a disk is full or read-only, memory is used up, or ML Metadata cannot be read
     ├── AnomaliesError        3  the data has anomalies that the config says to stop at
     ├── NotBlessedError       4  the model missed a threshold; nothing was pushed
     ├── TrainingError         1  the training failed: the loss is not a number, there is no GPU, ...
@@ -79,6 +80,10 @@ class NodeFailedError(KubetfxError):
         super().__init__(f"{node_id} failed: {reason}")
         self.node_id = node_id
         self.log_path = log_path
+
+
+class MachineError(KubetfxError):
+    """A disk is full or read-only, memory is used up, or ML Metadata cannot be read."""
 
 
 class AnomaliesError(KubetfxError):

@@ -134,6 +134,12 @@ class RunRecord(BaseModel):
         """The node at which the run stopped."""
         return next((node for node in self.nodes if node.state in ("failed", "interrupted")), None)
 
+    @property
+    def next_node(self) -> str | None:
+        """The node that runs, as far as the record goes; None if all have ended."""
+        ended = {node.id for node in self.nodes}
+        return next((node_id for node_id in self.planned_nodes if node_id not in ended), None)
+
     def node(self, node_id: str) -> NodeRecord | None:
         """Return the record of a node; None if it was not reached."""
         return next((node for node in self.nodes if node.id == node_id), None)
@@ -276,16 +282,21 @@ def read(workspace: Path, run_id: str) -> RunRecord | None:
     return None
 
 
-def end_killed(workspace: Path) -> None:
+def end_killed(workspace: Path) -> RunRecord | None:
     """End the record of the newest run, if the process was killed before it could do so.
 
     Args:
         workspace: The workspace of the pipeline; the caller holds its lock, so no run is going on.
+
+    Returns:
+        The record of the killed run; None if the newest one was not killed.
     """
     newest = next(read_all(workspace), None)
     if newest and newest.state == "running":
         write(workspace, newest.model_copy(update={"state": "interrupted", "error": KILLED}))
         (run_folder(workspace, newest.run_id) / REPORT).unlink(missing_ok=True)
+        return newest
+    return None
 
 
 def find(workspace: Path, run_id: str | None) -> RunRecord:

@@ -4,7 +4,6 @@ It is the only module that accesses object stores. Credentials, region and endpo
 files, as the SDKs of the clouds read them. Nothing is imported for a place on this machine.
 """
 
-import atexit
 import contextlib
 import errno
 import fnmatch
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 from kubetfx.errors import StorageError
 from kubetfx.storage_errors import explain
+from kubetfx.temporary_files import of_this_process
 
 _SCHEMES = ("s3", "gs")
 
@@ -435,8 +435,7 @@ def folder_here(text: str) -> Path:
 
 @functools.cache
 def _copied(place: ObjectPath) -> Path:
-    copy = Path(tempfile.mkdtemp(prefix="kubetfx-"))
-    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy = Path(tempfile.mkdtemp(dir=of_this_process()))
     copy_folder(place, copy)
     return copy
 

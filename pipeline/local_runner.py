@@ -20,6 +20,7 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import redacted
 from kubetfx.engine.session import Session
 from kubetfx.errors import KubetfxError, NodeFailedError, StorageError, UsageError, root_cause
+from kubetfx.machine_errors import explained
 from kubetfx.pipeline import compiled_pipeline, final_status
 from kubetfx.pipeline.for_each import iterations
 from kubetfx.pipeline.node_launch import (
@@ -358,7 +359,8 @@ class LocalRunner(Runner):
             with contextlib.suppress(OSError), log_path.open("a") as log:  # the disk may be full
                 traceback.print_exc(file=log)
             end("failed")
-            raise NodeFailedError(node_id, redacted(root_cause(error)), log_path=log_path) from error
+            reason = explained(error, *self._places, node=node_id) or root_cause(error)
+            raise NodeFailedError(node_id, redacted(reason), log_path=log_path) from error
         if not execution_id:
             end("skipped")
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from kubetfx import temporary_files
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.engine.session import Session
@@ -116,7 +117,7 @@ class NodeRunner(LocalRunner):
             KubetfxError: see `kubetfx.pipeline.running.run_node`.
         """
         workspace = self._config.workspace_path
-        with importable(self._config.folder):
+        with importable(self._config.folder), temporary_files.of_a_run():
             with shared(workspace, run_id=self._run_id):
                 with self._turn.taken():
                     self._config.artifacts.begin(workspace / METADATA)

@@ -17,10 +17,19 @@ from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import redacted
 from kubetfx.data_state import state_of_data
 from kubetfx.errors import KubetfxError
+from kubetfx.machine_errors import memory_advice
 from kubetfx.pipeline.run_result import RunResult
 from kubetfx.progress import Message, Progress
 from kubetfx.redirection import logged_to
 from kubetfx.run_record import NodeRecord, RunRecord
+
+
+def _of_killed(node_id: str) -> str:
+    """Say what may have killed a run, which could not say it: the kernel gives nobody notice."""
+    return (
+        f"The last run was killed at {node_id}. If nobody did it, the kernel did, because there was not enough memory. "
+        f"{memory_advice(node_id)}"
+    )
 
 
 class RunRecorder:
@@ -104,7 +113,9 @@ class RunRecorder:
             The result, with the path of the report. A `KubetfxError` that `run` raises has it as `report_path`.
         """
         with contextlib.suppress(OSError):
-            run_record.end_killed(self._config.workspace_path)
+            killed = run_record.end_killed(self._config.workspace_path)
+            if killed is not None and killed.next_node is not None:
+                self._progress(Message(_of_killed(killed.next_node), style="yellow"))
         try:
             result = run()
         except BaseException as error:

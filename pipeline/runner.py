@@ -9,10 +9,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from kubetfx import temporary_files
 from kubetfx.components.push import push_directory
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.errors import UsageError
+from kubetfx.machine_errors import in_words
 from kubetfx.pipeline.final_status import is_exit_handler
 from kubetfx.pipeline.pruning import prune_locked
 from kubetfx.pipeline.run_recorder import RunRecorder
@@ -20,6 +22,7 @@ from kubetfx.pipeline.run_result import NodeResult, RunResult, summarize
 from kubetfx.progress import Message, Progress, silent
 from kubetfx.redirection import logged_to
 from kubetfx.run_record import RunRecord
+from kubetfx.storage import Location
 from kubetfx.user_code import importable
 from kubetfx.workspace import locked
 
@@ -87,9 +90,15 @@ class Runner(abc.ABC):
             NodeFailedError: a node failed; those before it are kept and the next run starts there.
             AnomaliesError: the gate stopped the run.
             UsageError: another run is using the workspace.
+            MachineError: a disk is full or read-only, or ML Metadata cannot be read.
             KeyboardInterrupt: passed on, after the interrupted node was cleaned up.
         """
-        with locked(self._config.workspace_path), importable(self._config.folder):
+        with (
+            in_words(*self._places),
+            locked(self._config.workspace_path),
+            importable(self._config.folder),
+            temporary_files.of_a_run(),
+        ):
             self._log_folder.mkdir(parents=True)
             result = self._recorder.keep(self._run_and_summarize)
             if self._config.keep_runs:
@@ -99,8 +108,14 @@ class Runner(abc.ABC):
             return result
 
     def _run_and_summarize(self) -> RunResult:
-        self._run_nodes()
-        return self._summarize()
+        with in_words(*self._places):
+            self._run_nodes()
+            return self._summarize()
+
+    @property
+    def _places(self) -> tuple[Location, ...]:
+        """Where the run writes."""
+        return self._config.workspace_path, self._config.push_path
 
     def _summarize(self) -> RunResult:
         with logged_to(self._log_folder / "summary.log"):

@@ -7,6 +7,7 @@ with RunningServer(options) as s    the same in a thread, for tests and for a pu
 import asyncio
 import contextlib
 import logging
+import resource
 import shutil
 import signal
 import socket
@@ -79,6 +80,7 @@ def serve(options: ServerOptions) -> None:
     Raises:
         UsageError: the options are wrong, or a port is taken.
     """
+    _allow_connections()
     server = RunningServer(options)
 
     def ask_to_stop(number: int, frame: object) -> None:
@@ -93,6 +95,14 @@ def serve(options: ServerOptions) -> None:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _allow_connections() -> None:
+    """Let this process have as many connections at once as the system permits: each is an open file, and the usual
+    limit of 1,024 is meant for programs that call `select`.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def tf_serving_command(options: ServerOptions) -> list[str]:

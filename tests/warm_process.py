@@ -25,7 +25,14 @@ _PR_SET_PDEATHSIG = 1
 """linux/prctl.h: the signal that a process gets when the thread that made it ends."""
 
 
-def run_forked(arguments: list[str], *, cwd: Path | None, env: Mapping[str, str], seconds: float) -> Finished:
+def run_forked(
+    arguments: list[str],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str],
+    seconds: float,
+    server: "subprocess.Popen[str] | None" = None,
+) -> Finished:
     """Run `kubetfx` in a process that is forked from a warm one, which the first call starts.
 
     Args:
@@ -33,6 +40,7 @@ def run_forked(arguments: list[str], *, cwd: Path | None, env: Mapping[str, str]
         cwd: its working directory; None: the one of this process.
         env: its environment.
         seconds: after which it is killed.
+        server: that `start` returned; None: one that all tests share.
 
     Returns:
         How it ended; the exit code of a killed one is negative, as that of `subprocess`.
@@ -43,7 +51,7 @@ def run_forked(arguments: list[str], *, cwd: Path | None, env: Mapping[str, str]
     with _LOCK, tempfile.TemporaryDirectory(prefix="kubetfx-command-") as temporary:
         outputs = [Path(temporary) / name for name in ("stdout", "stderr")]
         asked = {"arguments": arguments, "cwd": str(cwd or Path.cwd()), "env": dict(env), "outputs": outputs}
-        server = _server()
+        server = server or _server()
         assert server.stdin
         assert server.stdout
         server.stdin.write(json.dumps(asked, default=str) + "\n")
@@ -70,11 +78,20 @@ _servers: list["subprocess.Popen[str]"] = []
 
 def _server() -> "subprocess.Popen[str]":
     if not _servers or _servers[0].poll() is not None:
-        env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        command = [sys.executable, "-m", "tests.warm_process"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        _servers[:] = [subprocess.Popen(command, cwd=REPOSITORY, env=env, text=True, **pipes)]
+        _servers[:] = [start()]
     return _servers[0]
+
+
+def start(*words: str) -> "subprocess.Popen[str]":
+    """Start a warm process.
+
+    Args:
+        words: a command that executes the one after it.
+    """
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [*words, sys.executable, "-m", "tests.warm_process"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=REPOSITORY, env=env, text=True, **pipes)
 
 
 def serve() -> None:

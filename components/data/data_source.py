@@ -25,6 +25,7 @@ from kubetfx.config.references import redacted, resolved
 from kubetfx.errors import DataError, KubetfxError
 from kubetfx.storage import is_url, is_web
 from kubetfx.tables.downloads import fetch
+from kubetfx.temporary_files import shared_folder
 from kubetfx.user_code import load_object
 
 FILE = "rows.parquet"
@@ -157,7 +158,7 @@ def _folder(data: DataConfig, digest: str) -> Path:
             place.mkdir(parents=True, exist_ok=True)
             if os.access(place, os.W_OK):
                 return place
-    place = Path(tempfile.gettempdir()) / f"kubetfx-source-{digest}"
+    place = shared_folder() / f"kubetfx-source-{digest}"
     place.mkdir(exist_ok=True)
     return place
 

@@ -4,11 +4,11 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from kubetfx import temporary_files
 from kubetfx.errors import DataError
 from kubetfx.proxies import is_loopback, proxy_of
 from kubetfx.tables.csv_dialect import compression_of
@@ -34,10 +34,8 @@ def fetch(url: str, *, shown: str | None = None) -> Path:
         DataError: the server cannot be reached, or refuses.
     """
     name = Path(unquote(urlsplit(url).path)).name or "rows"
-    folder = (
-        Path(tempfile.gettempdir())
-        / f"kubetfx-download-{os.getuid()}-{hashlib.sha256((shown or url).encode()).hexdigest()[:16]}"
-    )
+    digest_of_url = hashlib.sha256((shown or url).encode()).hexdigest()[:16]
+    folder = temporary_files.shared_folder() / f"kubetfx-download-{os.getuid()}-{digest_of_url}"
     folder.mkdir(mode=0o700, exist_ok=True)
     parts = urlsplit(url)
     shown = shown or f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -78,7 +78,7 @@ def test_disk_that_runs_full_leaves_nothing_half_written(new_penguins: Project, 
     )
     assert done.returncode == 1, answer.read_text() + done.stderr
     error = json.loads(answer.read_text())["error"]
-    assert "No space left on device" in error["message"] or "disk is full" in error["message"]
+    assert f"The disk is full. Received: {mount}/workspace, " in error["message"]
     failed_outputs = rf"/artifacts/{error['node']}/[^.][^/]*/\d+"
     assert not re.search(failed_outputs, done.stdout), done.stdout
     assert "/pushed/" not in done.stdout

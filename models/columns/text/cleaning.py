@@ -1,9 +1,7 @@
 """Cleaning of text in the graph: Unicode, HTML, addresses, contractions and signs, until words are between spaces."""
 
-import atexit
 import functools
 import html.entities
-import shutil
 import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -16,6 +14,7 @@ import tensorflow_transform as tft
 
 from kubetfx.config.text_section import TextCleaningConfig
 from kubetfx.models.columns.column_profile import SPACELESS
+from kubetfx.temporary_files import of_this_process
 
 ENGLISH = Path(__file__).with_name("contractions.tsv")
 """Contractions of English, and what they are short for."""
@@ -198,8 +197,7 @@ def _contractions(config: TextCleaningConfig) -> Any:
 @functools.cache
 def _table_file(contractions: tuple[tuple[str, str], ...]) -> Path:
     """Write a table of the user's as a file, which SavedModels have a copy of. It stays as long as the process."""
-    folder = tempfile.mkdtemp(prefix="kubetfx-contractions-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix="contractions-", dir=of_this_process())
     path = Path(folder) / ENGLISH.name
     path.write_text("".join(f"{word}\t{long}\n" for word, long in contractions), encoding="utf-8")
     return path
