@@ -1,6 +1,6 @@
-"""What a machine does to a run, in words: a full disk, one that cannot be written any more, memory that is used up, and
-a file of ML Metadata that is damaged or locked.
+"""What a machine does to a run, in words.
 
+A disk is full or cannot be written any more, memory is used up, or the file of ML Metadata is damaged or locked.
 Libraries say it in many ways: by an OSError, a statement of SQL that failed, an allocation of TensorFlow or Arrow.
 """
 

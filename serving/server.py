@@ -98,8 +98,9 @@ def serve(options: ServerOptions) -> None:
 
 
 def _allow_connections() -> None:
-    """Let this process have as many connections at once as the system permits: each is an open file, and the usual
-    limit of 1,024 is meant for programs that call `select`.
+    """Let this process have as many connections at once as the system permits.
+
+    Each is an open file, and the usual limit of 1,024 is meant for programs that call `select`.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
