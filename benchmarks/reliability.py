@@ -4,7 +4,7 @@
     python -m benchmarks.reliability            prints it
     python -m benchmarks.reliability --write    puts it into docs/reliability.md
 
-The tests write build/reliability.json; each puts its figures in the place of those of its last run.
+The tests write build/reliability.json; each replaces the figures of its last run.
 """
 
 import argparse

@@ -96,7 +96,7 @@ def explained(error: BaseException, *places: object, node: str = "") -> str | No
     if _Kind.DAMAGED in kinds or _Kind.NOT_OPENED in kinds:
         return (
             f"ML Metadata cannot be read: its file is damaged. Received: {metadata}. Put a copy of the file back, or "
-            "move the workspace away: the next run then makes everything anew. Pushed models need neither."
+            "move the workspace away: the next run then makes everything again. Pushed models need neither."
         )
     return None
 
