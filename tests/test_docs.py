@@ -150,7 +150,7 @@ def prepare(document: Path, folder: Path) -> None:
 
 
 FOLLOWED = [
-    pytest.param(document, marks=[] if document.stem == "quickstart" else [pytest.mark.long], id=document.stem)
+    pytest.param(document, marks=pytest.mark.long, id=document.stem)
     for document in DOCUMENTS
     if {document.parent.name, document.stem} & {"tutorials", "how-to", "quickstart"}
     and any(isinstance(step, Command) for step in steps_of(document))

@@ -2,12 +2,15 @@
 
 import re
 
+import pytest
+
 from tests.e2e.project import REPOSITORY, Project
 
 OF_TENSORFLOW = re.compile(r"variables\.|categorical$")
 """Weights, and a vocabulary that is named after the type of its columns: the page names their folders."""
 
 
+@pytest.mark.long
 def test_each_file_of_an_artifact_is_in_the_reference(penguins: Project) -> None:
     page = (REPOSITORY / "docs" / "reference" / "artifacts.md").read_text()
     folders = [*penguins.workspace.glob("artifacts/[!.]*/[!.]*/*"), *penguins.pushed.iterdir()]

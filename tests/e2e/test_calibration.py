@@ -50,6 +50,7 @@ def run(project: Project, *options: str) -> tuple[Finished, dict[str, Any]]:
     return finished, found
 
 
+@pytest.mark.long
 def test_network_that_is_too_certain_is_calibrated_and_it_is_reported(project: Project) -> None:
     finished, found = run(project, *NETWORK)
 

@@ -123,6 +123,7 @@ def test_run_takes_the_folds_from_the_cache_and_a_threshold_bounds_their_mean(
     assert 'id="cross-validation"' in report_of(run).read_text()
 
 
+@pytest.mark.long
 def test_history_and_report_say_what_the_ensemble_gained(here: tuple[Project, Finished], run: Finished) -> None:
     project, _ = here
     (path,) = project.workspace.glob("artifacts/Trainer/model/*/history.json")

@@ -75,6 +75,7 @@ def test_it_is_in_the_list_of_runs_and_in_tfma_s_files(project: OwnMetric, here:
     assert result.get_metrics_for_slice(())[METRIC]["doubleValue"] == here.document["metrics"][METRIC]
 
 
+@pytest.mark.long
 def test_weak_model_has_an_interval_and_is_not_pushed(project: OwnMetric, here: Finished) -> None:
     weak = project.run(
         "--set", "training.epochs=1", "--set", f"evaluation.thresholds={{{METRIC!r}: {{at_least: 1.01}}}}"

@@ -220,6 +220,7 @@ def test_home_that_cannot_be_written_becomes_the_folder_for_temporary_files(monk
     assert os.environ["USER"] == str(os.getuid())
 
 
+@pytest.mark.long
 def test_components_of_tfx_can_still_be_imported_from_their_package():
     program = (
         "import sys\n"
@@ -238,6 +239,7 @@ def test_components_of_tfx_can_still_be_imported_from_their_package():
     assert done.stdout.strip() == "Tuner True"
 
 
+@pytest.mark.long
 def test_module_of_the_user_s_may_import_tfx_as_its_guides_do():
     program = (
         "from kubetfx.pipeline.spared_imports import spared_imports\n"
@@ -273,6 +275,7 @@ def test_light_node_starts_with_what_it_needs_alone(module):
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.long
 def test_what_a_light_node_goes_without_can_still_be_imported():
     module = "kubetfx.components.pusher"
     program = (

@@ -90,6 +90,7 @@ def test_boot_program_of_workers_is_of_the_version_that_is_installed() -> None:
     assert version == importlib.metadata.version("apache-beam")
 
 
+@pytest.mark.long
 def test_no_component_imports_what_is_left_out() -> None:
     names = {path.replace("/", ".") for path in slim_environment.UNUSED if path.replace("/", "").isidentifier()}
     unused = sorted(names | {"pyarrow.flight"})

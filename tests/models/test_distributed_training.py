@@ -96,9 +96,8 @@ def trained(fn_args: FnArgs) -> tuple[np.ndarray, dict[str, Any]]:
     return outputs, history
 
 
-@pytest.mark.parametrize(
-    ("strategy", "processes"), [pytest.param("mirrored", 1, marks=pytest.mark.long), ("multi_worker", 2)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("strategy", "processes"), [("mirrored", 1), ("multi_worker", 2)])
 def test_two_workers_learn_what_one_learns(fn_args, strategy, processes):
     """Sums of floating-point numbers depend on their order, so the last digits differ."""
     expected, alone = trained(fn_args("alone"))

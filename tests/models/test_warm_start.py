@@ -162,6 +162,7 @@ def test_value_that_was_rare_starts_with_the_vector_that_rare_values_had(preproc
     np.testing.assert_array_equal(vectors[own], vectors[-1])
 
 
+@pytest.mark.long
 def test_another_column_leaves_what_is_behind_the_first_layer(served, anew, tmp_path):
     rows = [row | {"added": float(index % 5)} for index, row in enumerate(kept(make_rows(NUMBER), "bill"))]
     preprocessed = anew(rows)  # as many columns as before, so each weight has the shape that it had

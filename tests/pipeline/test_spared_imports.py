@@ -16,6 +16,7 @@ def printed_by(program: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.long
 def test_what_is_spared_is_there_for_the_users_module():
     program = (
         "import sys\n"

@@ -112,7 +112,14 @@ def theirs(folder: Path, preprocessing_fn) -> tft.TFTransformOutput:
     return tft.TFTransformOutput(str(folder / "graph"))
 
 
-@pytest.mark.parametrize("preprocessing_fn", [two_phases, vocabularies, without_analyzers])
+@pytest.mark.parametrize(
+    "preprocessing_fn",
+    [
+        two_phases,
+        pytest.param(vocabularies, marks=pytest.mark.long),
+        pytest.param(without_analyzers, marks=pytest.mark.long),
+    ],
+)
 def test_every_way_finds_features_vocabularies_and_schema_of_tf_transform(tmp_path, preprocessing_fn):
     expected = theirs(tmp_path / "theirs", preprocessing_fn)
     found = {way: ours(tmp_path / way, preprocessing_fn, way=way) for way in WAYS}

@@ -136,7 +136,7 @@ def numbers_case() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 CASES = pytest.mark.parametrize(
     ("case", "classes", "evaluation", "has_baseline"),
     [
-        (classes_case(2), ("no", "yes"), CLASSIFICATION, True),
+        pytest.param(classes_case(2), ("no", "yes"), CLASSIFICATION, True, marks=pytest.mark.long),
         (classes_case(2), ("no", "yes"), CLASSIFICATION, False),
         (classes_case(4), ("a", "b", "c", "d"), OF_MANY, True),
         (numbers_case(), (), REGRESSION, True),

@@ -326,6 +326,7 @@ def test_half_an_entry_is_not_sent(queue, run, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["classifier", "regression"])
+@pytest.mark.long
 def test_loader_of_mlflow_answers_as_the_model(kind, saved_model, regression, tmp_path):  # noqa: F811
     """Missing cells, missing columns and other columns among them."""
     path = saved_model

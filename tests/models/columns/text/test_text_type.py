@@ -371,6 +371,7 @@ def test_a_vocabulary_without_tokens_is_refused_by_trees_in_the_same_words(prepr
         fit_model(work, rows_of(rows, ROWS), rows_of(rows, ROWS[:40]), None, load_seconds=0)
 
 
+@pytest.mark.long
 def test_trees_with_a_vocabulary_learn_from_it(preprocess, tmp_path):
     rows = preprocess(ROWS, label="liked", text_encoder={"kind": "bag"})
     work = work_of(rows, ModelConfig(kind="trees"), tmp_path)
@@ -489,6 +490,7 @@ def test_bag_is_for_few_messages_and_fasttext_for_many():
     assert [of(5_000), of(5_000, MANY_CELLS), of(MANY_CELLS - 1)] == ["bag", "fasttext", "bag"]
 
 
+@pytest.mark.long
 def test_class_weights_count_a_rare_class_of_texts_as_much_as_the_other(preprocess):
     rows = [{"review": message(i // 10), "liked": "yes" if i % 10 == 0 else "no"} for i in range(200)]  # of each, one
     texts = preprocess(rows, label="liked", text=["review"], text_encoder={"kind": "bag"})

@@ -79,6 +79,7 @@ def test_a_model_with_fewer_places_than_the_length_has_shorter_rows(prepared):
     assert rows.transform(ROWS[:1])["text_pieces"].shape == (1, 1, 32)
 
 
+@pytest.mark.long
 def test_trees_have_the_vectors_too(prepared):
     rows = prepared("pretrained")
     features = {name: tf.constant(values) for name, values in rows.transform(ROWS[:3]).items()}
