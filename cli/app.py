@@ -24,6 +24,7 @@ from kubetfx.cli.invocation import (
     command_line,
     current_output,
     load,
+    naming_options,
     open_output,
     quoted,
     shown,
@@ -218,7 +219,9 @@ def init(
     if data is not None:
         from kubetfx.pipeline import scaffold
 
-        said += scaffold.write_config(data, label=label, path=output_path, settings=section_of(settings or (), "data"))
+        with naming_options({"path": "--output", "label": "--label"}):
+            own = section_of(settings or (), "data")
+            said += scaffold.write_config(data, label=label, path=output_path, settings=own)
         files["config"] = str(output_path)
     elif not dvc:
         raise UsageError("init needs data to look at. Received: no DATA. Name a table or a folder of images.")

@@ -5,6 +5,8 @@ Nothing heavy is imported before a command runs.
 
 import csv
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +17,7 @@ from kubetfx.cli.invocation import ConfigPath, FormatOption, Overrides, load, na
 from kubetfx.cli.output import Output
 from kubetfx.cli.serve_commands import NOWHERE, GrpcOption, RestOption
 from kubetfx.config.pipeline import PipelineConfig
-from kubetfx.errors import UsageError
+from kubetfx.errors import RequestError, UsageError
 from kubetfx.redirection import logged_to
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
         from kubetfx.serving.remote_model import Client
 
         output.begin("Asking the server")
-        with naming_options(_ARGUMENTS):
+        with _saying_how_to_serve(config), naming_options(_ARGUMENTS):
             with logged_to(NOWHERE):
                 client = Client(
                     pipeline_config.model_name,
@@ -95,6 +97,17 @@ def predict(  # noqa: PLR0913, PLR0917 - the options of a command
         predictions = _predict_here(pipeline_config, model_version, rows, output)
     output.end()
     _print_predictions(predictions, pipeline_config.model_name, model_version, output)
+
+
+@contextmanager
+def _saying_how_to_serve(config: Path) -> Iterator[None]:
+    """Say what to do where no server listens."""
+    try:
+        yield
+    except RequestError as error:
+        if not error.is_answer:
+            error.args = (f"{error}. If no server runs there, start one: kubetfx serve {quoted(config)}",)
+        raise
 
 
 @app.command(rich_help_panel=_PANEL)

@@ -119,7 +119,7 @@ class Executor(base_executor.BaseExecutor):
         stopping = [anomaly for anomaly in anomalies if anomaly.action == "stop"]
         if stopping:
             raise AnomaliesError(
-                f"The data has {len(stopping)} anomalies:\n"
+                f"The data has {'an anomaly' if len(stopping) == 1 else f'{len(stopping)} anomalies'}:\n"
                 + "\n".join(f"  {anomaly}" for anomaly in stopping)
                 + f"\nCorrect the data; or let it pass: {_setting_to_pass(stopping)}"
                 + f"; or edit a copy of {schema_folder / SCHEMA} and name it as data.schema_file."

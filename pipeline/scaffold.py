@@ -71,7 +71,7 @@ def write_config(
         DataError: the table cannot be read or has no such label, or the images are of fewer than two classes.
     """
     if path.exists():
-        raise UsageError(f"{path} exists and is not overwritten. Choose another name.")
+        raise UsageError(f"{path} exists and is not overwritten. Give another path, `path`.")
     said: list[str] = []
     place = data_path if is_url(data_path) else os.path.abspath(data_path)
     shown_path = place if is_url(place) else os.path.relpath(place, path.resolve().parent)
@@ -84,8 +84,8 @@ def write_config(
         text = _render_images(place, shown_path=shown_path)
     elif label is None:
         raise UsageError(
-            f"The column to predict is not known. Received: {data_path}, and no label. Name that column as the "
-            "label. Images need none, and a folder with a sub-directory for each class."
+            f"The column to predict is not known. Received: the table {data_path}, and no label. Name that column by "
+            "`label`. Images need no label, only a folder with a sub-directory for each class."
         )
     else:
         text, said = _render_table(place, label, shown_path=shown_path, settings=settings or {})
@@ -138,7 +138,7 @@ def _render_table(place: str, label: str, *, shown_path: str, settings: Mapping[
     lines += [
         "",
         "# How each column is used. To change it, name the column under `features`,",
-        "# or say what it holds: data.types: {COLUMN: text}, number, date or list.",
+        "# or state its type, which is number, text, date or list: data.types: {COLUMN: text}.",
     ]
     roles = _roles(profile, label_column, clashes)
     lines += [f"#   {name}: {role}, {reason}" for name, role, reason in roles]

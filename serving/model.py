@@ -183,8 +183,8 @@ def refusal(number: int, reason: str, *, name: str | None = None) -> DataError:
 
     row = f"row {number + 1}" + (f", {name}" if name else "")
     return DataError(
-        f"The model refuses {row}: {reason.removeprefix(FAILED).rstrip('.')}. Fix it or take it away; a "
-        "prediction in bulk leaves such rows out."
+        f"The model refuses {row}: {reason.removeprefix(FAILED).rstrip('.')}. Correct or remove it; a "
+        "batch prediction leaves such rows out, and lists them."
     )
 
 

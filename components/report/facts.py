@@ -296,7 +296,7 @@ class WarmStart(Model):
             reasons.setdefault(reason, []).append(name)
         said = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in reasons.items())
         of_all = f"{self.started} of {self.started + len(self.anew)} weights"
-        return f"Warm start: {of_all} come from {served}. Initial values have {said}."
+        return f"Warm start: {of_all} come from {served}. These began with initial values: {said}."
 
 
 class Pretraining(Model):

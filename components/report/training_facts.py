@@ -61,7 +61,7 @@ def cut_short(training: Training) -> str | None:
         return None
     return (
         f"Training ended because training.epochs is {training.epochs}, and not because the validation loss no longer "
-        f"fell: its lowest is that of epoch {best}. Raise training.epochs; early stopping ends the training in time."
+        f"fell: it was lowest in epoch {best}. Raise training.epochs; early stopping ends the training in time."
     )
 
 

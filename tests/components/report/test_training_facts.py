@@ -87,8 +87,8 @@ def test_warm_start_says_what_did_not_fit() -> None:
         (WarmStart(version=3, started=8), "Warm start: all 8 weights come from version 3."),
         (
             WarmStart(version=3, started=2, anew=anew),
-            "Warm start: 2 of 4 weights come from version 3. Initial values have hidden_1/kernel, hidden_1/bias "
-            "(the columns have changed).",
+            "Warm start: 2 of 4 weights come from version 3. These began with initial values: hidden_1/kernel, "
+            "hidden_1/bias (the columns have changed).",
         ),
     ):
         assert words in trained([1.0], [1.0]).model_copy(update={"warm_start": found}).taken
