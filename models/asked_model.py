@@ -45,7 +45,8 @@ class AskedModel:
         self.facts = facts
         signatures = read_signatures(path)
         decodes = [DECODE] if DECODE in signatures else []
-        made = {*signatures[_TRANSFORM].outputs, *([PIXELS] if facts.image else [])}
+        transform = TRANSFORM_COLUMNS if TRANSFORM_COLUMNS in signatures else _TRANSFORM
+        made = {*signatures[transform].outputs, *([PIXELS] if facts.image else [])}
         self.has_features = bool(facts.network_inputs) and made.issuperset(facts.network_inputs)
         """Whether features can be asked for, and the network by itself."""
         takes_columns = self.has_features and TRANSFORM_COLUMNS in signatures

@@ -8,6 +8,8 @@
     transform_columns   raw columns, one tensor per type    ->  features and label, as training sees them
     network             features by name, each (batch, ...) ->  probabilities or value, without any preprocessing
 
+A model that nobody serves, such as that of a fold of cross-validation, has the last two alone.
+
 An image is the bytes of its file, under the name of its column and `_bytes`; a model that sees images also answers with
 top_labels and top_scores, and has those of models/columns/image/pixel_signatures.py.
 
@@ -66,6 +68,7 @@ def export_model(
     *,
     pixels: Pixels | None = None,
     warmup_rows: pa.RecordBatch | None = None,
+    is_served: bool = True,
 ) -> None:
     """Write a trained model and its preprocessing as a SavedModel.
 
@@ -76,13 +79,52 @@ def export_model(
         path: folder to write.
         pixels: what becomes of the column of images, if there is one.
         warmup_rows: real rows with the columns of the model, to be replayed by the server before it answers.
+        is_served: whether clients will ask the model. Otherwise it has the signatures by which it is evaluated alone.
     """
     archive = SavedModelArchive(model, preprocessing)
     answers = _Answers(model, preprocessing, features, pixels)
     raw_spec = preprocessing.raw_spec
+    columns_by_argument = _add_answers(archive, answers, preprocessing, features) if is_served else {}
+    # A frozen schema may have columns read in a way of its own, which the facts have no place for.
+    takes_columns = is_usual({name: raw_spec[name] for name in preprocessing.inputs.columns})
+    if takes_columns:
+        archive.add_endpoint(TRANSFORM_COLUMNS, preprocessing, preprocessing.inputs.signature)
+    if is_served or not takes_columns:
+        _add_transform_features(archive, preprocessing, features.separators)
+    specs = _network_specs(model, preprocessing.feature_spec)
+    _add_network(archive, model, specs)
+    if pixels is not None:
+        pixels.add_signatures(archive.add_endpoint, model, specs, answers.of_features)
+    archive.write(path)
+    if is_served:
+        _complete_signatures(path, columns_by_argument)
+    (path / MODEL_FACTS).parent.mkdir(exist_ok=True)
+    columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
+    facts = ModelFacts(
+        features.label,
+        features.classes,
+        features.inputs,
+        columns,
+        tuple(specs),
+        pixels.facts() if pixels else None,
+        features.separators,
+    )
+    (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
+    write_weights(path, model, features)
+    if warmup_rows is not None:
+        _write_warmup(path, warmup_rows, features)
+
+
+def _add_answers(
+    archive: SavedModelArchive, answers: "_Answers", preprocessing: Preprocessing, features: Features
+) -> dict[str, str]:
+    """Add the signatures that clients ask.
+
+    Returns:
+        The column's name by argument of `serving_default`.
+    """
     separators = features.separators
-    example_spec = {name: _cell(raw_spec[name], name in separators) for name in features.inputs}
-    label_spec = {name: _cell(raw_spec[name], name in separators) for name in preprocessing.inputs.columns}
+    example_spec = {name: _cell(preprocessing.raw_spec[name], name in separators) for name in features.inputs}
     # TensorFlow rewrites names that are not Python identifiers, so columns have a stand-in until the model is written.
     columns_by_argument = {f"column_{index}": column for index, column in enumerate(features.columns.values())}
 
@@ -100,45 +142,29 @@ def export_model(
     def regress(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"outputs": of_examples(inputs)["value"]}
 
-    def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return preprocessing(preprocessing.inputs.stack(_joined(parse_examples(examples, label_spec), separators)))
-
     raw_signature = {
         argument: tf.TensorSpec([None, None] if column.separator else [None], RAW_DTYPES[column.type], argument)
         for argument, column in columns_by_argument.items()
     }
     archive.add_endpoint("serving_default", from_raw, raw_signature)
     of_examples = archive.add_endpoint("serving_examples", from_examples, tf.TensorSpec([None], tf.string, "examples"))
-    archive.add_endpoint("transform_features", transform_features, tf.TensorSpec([None], tf.string, "examples"))
     if features.classes:
         archive.add_endpoint("classification", classify, tf.TensorSpec([None], tf.string, "inputs"))
     else:
         archive.add_endpoint("regression", regress, tf.TensorSpec([None], tf.string, "inputs"))
-    # A frozen schema may have columns read in a way of its own, which the facts have no place for.
-    if is_usual({name: raw_spec[name] for name in preprocessing.inputs.columns}):
-        archive.add_endpoint(TRANSFORM_COLUMNS, preprocessing, preprocessing.inputs.signature)
-    specs = _network_specs(model, preprocessing.feature_spec)
-    _add_network(archive, model, specs)
-    if pixels is not None:
-        pixels.add_signatures(archive.add_endpoint, model, specs, answers.of_features)
-    archive.write(path)
     served_names = features.served_names
-    _complete_signatures(path, {argument: served_names[c.name] for argument, c in columns_by_argument.items()})
-    (path / MODEL_FACTS).parent.mkdir(exist_ok=True)
-    columns = {name: spec.dtype.name for name, spec in raw_spec.items()}
-    facts = ModelFacts(
-        features.label,
-        features.classes,
-        features.inputs,
-        columns,
-        tuple(specs),
-        pixels.facts() if pixels else None,
-        separators,
-    )
-    (path / MODEL_FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False), encoding="utf-8")
-    write_weights(path, model, features)
-    if warmup_rows is not None:
-        _write_warmup(path, warmup_rows, features)
+    return {argument: served_names[column.name] for argument, column in columns_by_argument.items()}
+
+
+def _add_transform_features(
+    archive: SavedModelArchive, preprocessing: Preprocessing, separators: Mapping[str, str]
+) -> None:
+    spec = {name: _cell(preprocessing.raw_spec[name], name in separators) for name in preprocessing.inputs.columns}
+
+    def transform_features(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return preprocessing(preprocessing.inputs.stack(_joined(parse_examples(examples, spec), separators)))
+
+    archive.add_endpoint("transform_features", transform_features, tf.TensorSpec([None], tf.string, "examples"))
 
 
 def _cell(column: Any, is_list: bool) -> Any:

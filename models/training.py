@@ -36,7 +36,8 @@ def run_fn(fn_args: FnArgs) -> None:
     Args:
         fn_args: its `custom_config` holds the sections `model`, `features` and `training` of the config, `warmup_rows`
             of `serving`, `max_pixels` of `data` and, where they are asked for, `calibrate` of `evaluation` and
-            `weights` of `serving`. Its `hyperparameters`, of a Tuner, are put over them.
+            `weights` of `serving`; and `is_served: False` where clients will not ask the model. Its `hyperparameters`,
+            of a Tuner, are put over them.
 
     Raises:
         TrainingError: trees were asked for, and a column has pictures.
@@ -95,6 +96,7 @@ def train(fn_args: FnArgs, training: TrainingConfig, team: Team) -> None:
         fitted = calibrate(fitted, batches())
 
     serving_path = Path(fn_args.serving_model_dir)
+    is_served = fn_args.custom_config.get("is_served", True)
     export_model(
         fitted.model,
         work.preprocessing,
@@ -103,7 +105,10 @@ def train(fn_args: FnArgs, training: TrainingConfig, team: Team) -> None:
         pixels=work.pixels,
         warmup_rows=first_rows(
             files_in(*fn_args.train_files), fn_args.custom_config["warmup_rows"], work.features.inputs
-        ),
+        )
+        if is_served
+        else None,
+        is_served=is_served,
     )
     text = json.dumps(fitted.history, default=float, indent=1)
     (serving_path.parent / HISTORY).write_text(text)

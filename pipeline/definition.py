@@ -285,6 +285,7 @@ class Definition:
             "training": self.config.training.model_dump(mode="json") | ({"warm_start": None} if self._prefix else {}),
             "warmup_rows": self.config.serving.warmup_rows,
             "max_pixels": self.config.data.max_pixels,
+            **({"is_served": False} if self._prefix else {}),
             **({"calibrate": True} if self.config.calibrates_trainings else {}),
             **({"weights": weights} if (weights := self.config.serving.weights) != "float32" else {}),
         }

@@ -147,7 +147,7 @@ class ExecutorProcesses:
                 failure, output = self._pool.submit(_execute, operator_class, executor_spec, packed, log_path).result()
             except BrokenProcessPool:
                 raise ExecutorError(
-                    "its process was killed, as the system does that runs out of memory. Let fewer folds run at the "
+                    "its process was killed, as the system does where memory is short. Let fewer folds run at the "
                     "same time: evaluation.cross_validation.parallel"
                 ) from None
         if failure is not None:

@@ -183,7 +183,7 @@ def test_loaded_model_says_which_picture_cannot_be_decoded(saved_model, pictures
     (tmp_path / "b.png").write_bytes(b"no picture")
 
     with pytest.raises(
-        DataError, match=r"The model refuses row 2, b\.png: image_bytes is not a picture.*in bulk leaves"
+        DataError, match=r"The model refuses row 2, b\.png: image_bytes is not a picture.*batch prediction leaves"
     ):
         predict(saved_model, tmp_path)
 
