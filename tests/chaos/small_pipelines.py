@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,8 @@ def _is_table(path: Path) -> bool:
 
 
 def _states(path: Path) -> dict[int, int]:
-    connection = metadata_store_pb2.ConnectionConfig()
-    connection.sqlite.filename_uri = str(path)
-    return {execution.id: execution.last_known_state for execution in MetadataStore(connection).get_executions()}
+    """Read a copy: SQLite resolves /proc/PID/root, by which a disk is seen that another process has mounted."""
+    with tempfile.TemporaryDirectory() as folder:
+        connection = metadata_store_pb2.ConnectionConfig()
+        connection.sqlite.filename_uri = shutil.copy(path, folder)
+        return {execution.id: execution.last_known_state for execution in MetadataStore(connection).get_executions()}
