@@ -26,7 +26,12 @@ def test_clock_that_is_set_back_costs_no_run(tmp_path: Path, temporary_files: Pa
     versions = []
     for number, clock in enumerate(CLOCKS):
         project.change(number)
-        faked = {"LD_PRELOAD": str(LIBRARY), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        faked = {
+            "LD_PRELOAD": str(LIBRARY),
+            "FAKETIME": clock,
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+        }
         for expected in ("done", "cached"):
             line = command("run", project.config, "--format", "json")
             done = subprocess.run(line, env=environment() | faked, capture_output=True, text=True, check=False)
