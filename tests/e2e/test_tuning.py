@@ -18,6 +18,7 @@ import yaml
 
 from kubetfx.components.tuning import tuning_results
 from kubetfx.components.tuning.tuning_results import TuningResults
+from kubetfx.models.asked_model import AskedModel
 from kubetfx.models.examples import files_in, read_blocks
 from kubetfx.serving.saved_model import SavedModel, read_signatures
 from tests.command import Finished
@@ -196,20 +197,33 @@ def test_no_fold_sees_a_row_of_the_evaluation_split(tuned: Tuned, ensemble: Fini
 def test_pushed_model_is_the_mean_of_those_of_the_folds(tuned: Tuned, ensemble: Finished) -> None:
     paths = [model / "Format-Serving" for model in artifacts(tuned.project, "FoldTrainer.*", "model")]
     pushed = tuned.project.pushed / str(tuned.project.versions[-1])
-    request = json.loads((pushed / "assets.extra" / "request.json").read_text())["instances"]
+    (examples,) = artifacts(tuned.project, "TableExampleGen", "examples")
+    rows = next(iter(read_blocks(files_in(str(examples / "Split-eval")))))
+    rows = rows.slice(0, 1)
 
     answers = []
     for path in (pushed, *paths):
-        model = SavedModel(path)
-        ask = model.signature("serving_default")
-        answers.append(ask({name: np.array([row[name] for row in request]) for name in ask.signature.inputs}))
+        model = AskedModel(path)
+        answers.append(model.ask(rows)[1])
         model.close()
 
-    mean = np.mean([answer["probabilities"] for answer in answers[1:]], axis=0)
-    assert (answers[1]["probabilities"] != answers[2]["probabilities"]).any()
-    np.testing.assert_allclose(answers[0]["probabilities"], mean, rtol=1e-5)
-    assert answers[0]["label"] == answers[0]["classes"][0][mean.argmax()]
-    assert read_signatures(pushed).keys() == read_signatures(paths[0]).keys()
+    mean = np.mean(answers[1:], axis=0)
+    assert (answers[1] != answers[2]).any()
+    np.testing.assert_allclose(answers[0], mean, rtol=1e-5)
+    assert {"transform_columns", "network"} <= read_signatures(paths[0]).keys()
+    assert "serving_examples" not in read_signatures(paths[0])
+    assert {"serving_examples", "classification"} <= read_signatures(pushed).keys()
+
+
+def test_pushed_mean_answers_clients(tuned: Tuned, ensemble: Finished) -> None:
+    pushed = tuned.project.pushed / str(tuned.project.versions[-1])
+    request = json.loads((pushed / "assets.extra" / "request.json").read_text())["instances"]
+
+    with SavedModel(pushed) as model:
+        ask = model.signature("serving_default")
+        answer = ask({name: np.array([row[name] for row in request]) for name in ask.signature.inputs})
+
+    assert answer["label"] == answer["classes"][0][answer["probabilities"].argmax()]
 
 
 def test_report_says_what_the_mean_of_the_folds_gained(tuned: Tuned, ensemble: Finished) -> None:

@@ -123,7 +123,7 @@ def test_stop_at_anomalies_ends_with_3_and_the_reason_last(tmp_path):
     )
 
     assert done.returncode == 3
-    assert "Error: AnomalyGate: The data has 1 anomalies" in done.stderr
+    assert "Error: AnomalyGate: The data has an anomaly" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "minio" / "b" / "approved").exists()
     assert not (tmp_path / "output.json").exists()
@@ -332,7 +332,7 @@ def test_reason_exit_status_and_last_log_lines_are_the_pods_message(tmp_path):
     done = subprocess.run(line, env=environment(tmp_path), capture_output=True, text=True, check=False)
 
     reason, _, log = message.read_text().partition("\nExit status 3. The end of the log:\n")
-    assert reason.startswith("AnomalyGate: The data has 1 anomalies")
+    assert reason.startswith("AnomalyGate: The data has an anomaly")
     assert "AnomalyGate begins," in log
     assert log.splitlines()[-1] in done.stderr
 
@@ -345,7 +345,7 @@ def test_pods_message_shows_whole_lines_of_the_traceback_and_no_more_than_kubern
     monkeypatch.setattr(entrypoint, "_TERMINATION_LOG", message)
     try:
         try:
-            raise OSError("the disk is full")
+            raise OSError("the printer is empty")
         except OSError as cause:
             raise RuntimeError("wrapped") from cause
     except RuntimeError as error:
@@ -356,7 +356,7 @@ def test_pods_message_shows_whole_lines_of_the_traceback_and_no_more_than_kubern
     assert "Traceback" in capsys.readouterr().err
     assert 4_000 < len(message.read_bytes()) <= 4_096
     lines = message.read_text().splitlines()
-    assert lines[:2] == ["AnomalyGate failed: OSError: the disk is full", "Exit status 1. The end of the log:"]
+    assert lines[:2] == ["AnomalyGate failed: OSError: the printer is empty", "Exit status 1. The end of the log:"]
     assert lines[2].startswith("line ")
     assert lines[-1] == "RuntimeError: wrapped"
 
