@@ -60,8 +60,7 @@ def session_of(node: Node, spec: TaskSpec, executor_input: ExecutorInput, *, fol
 
 
 def _places(executor_input: ExecutorInput, scratch: ObjectPath) -> SharedPlaces:
-    inputs = [artifact for found in executor_input.inputs.values() for artifact in found]
-    places = {str(artifact.path): _object(artifact) for artifact in [*executor_input.outputs.values(), *inputs]}
+    places = {str(artifact.path): _object(artifact) for artifact in executor_input.artifacts}
 
     def uri_of(text: str) -> str:
         for path, place in places.items():
@@ -70,7 +69,8 @@ def _places(executor_input: ExecutorInput, scratch: ObjectPath) -> SharedPlaces:
         return text
 
     described = f"a task whose artifacts are in {scratch.parent}"
-    return SharedPlaces(uri_of, described, frozenset(str(artifact.path) for artifact in inputs), scratch)
+    inputs = frozenset(str(artifact.path) for artifact in executor_input.input_artifacts)
+    return SharedPlaces(uri_of, described, inputs, scratch)
 
 
 def _is_folder(executor_input: ExecutorInput) -> bool:

@@ -22,7 +22,6 @@ from kubetfx.errors import KubetfxError, root_cause
 from kubetfx.kubeflow.executor_io import ExecutorInput, clear_outputs
 from kubetfx.kubeflow.task_spec import TaskSpec
 from kubetfx.kubeflow.termination import terminate
-from kubetfx.machine_errors import explained
 from kubetfx.pipeline.spared_imports import spared_imports, uncollected
 
 _TERMINATED = 128 + signal.SIGTERM
@@ -139,6 +138,8 @@ def _report(error: BaseException, title: str, *, exit_code: int, last_lines: Ite
     if isinstance(error, KubetfxError):
         message = str(error) if str(error).startswith(f"{title}: ") else f"{title}: {error}"
     else:
+        from kubetfx.machine_errors import explained  # not needed where nothing fails
+
         trace = "".join(traceback.format_exception(error))
         sys.stderr.write(trace)
         lines += trace.splitlines()

@@ -49,6 +49,16 @@ class ExecutorInput:
     output_file: Path
     """Where the ExecutorOutput goes."""
 
+    @property
+    def artifacts(self) -> list[RuntimeArtifact]:
+        """All that are known here: outputs, and inputs of every slot."""
+        return [*self.outputs.values(), *self.input_artifacts]
+
+    @property
+    def input_artifacts(self) -> list[RuntimeArtifact]:
+        """Those of every input slot."""
+        return [artifact for artifacts in self.inputs.values() for artifact in artifacts]
+
     @classmethod
     def from_json(cls, text: str) -> "ExecutorInput":
         """Read the document.

@@ -14,6 +14,7 @@ from kubetfx.config.kubeflow_section import WARM_START_MODEL
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.section import nearest
 from kubetfx.engine.arguments import engine_of
+from kubetfx.engine.shared_places import why_refused
 from kubetfx.errors import ConfigError, UsageError
 from kubetfx.kubeflow import user_modules
 from kubetfx.kubeflow.compiler import compile_pipeline, write_package
@@ -72,14 +73,16 @@ def compile_config(
 def _check_engine(config: PipelineConfig, nodes: Iterable[BaseNode]) -> None:
     """Refuse executors that hand the paths of their pod to workers who do not see them."""
     engine = engine_of(config.beam.command_line)
+    if not engine.is_remote:
+        return
     for node in nodes:
         spec = node.executor_spec
-        path = spec.class_path if engine.is_remote and isinstance(spec, BeamExecutorSpec) else "kubetfx."
-        if not path.startswith("kubetfx."):
+        if isinstance(spec, BeamExecutorSpec) and (
+            why := why_refused(node.id, spec.class_path, engine, unseen="those of its pod")
+        ):
             raise ConfigError(
-                f"{node.id} is not a component of kubetfx: it reads and writes files in its Beam pipelines, and the "
-                f"workers of {engine} do not see those of its pod. Received: {path}. Leave `beam` out of the package, "
-                "or run the pipeline itself in the cluster, in a workspace that the workers mount."
+                f"{why}. Leave `beam` out of the package, or run the pipeline itself in the cluster, in a workspace "
+                "that the workers mount."
             )
 
 

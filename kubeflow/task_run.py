@@ -26,7 +26,7 @@ from tfx.types.value_artifact import ValueArtifact
 
 from kubetfx.errors import KubetfxError
 from kubetfx.kubeflow import visualizations
-from kubetfx.kubeflow.executor_io import ExecutorInput, RuntimeArtifact, clear_outputs, write_output
+from kubetfx.kubeflow.executor_io import ExecutorInput, clear_outputs, write_output
 from kubetfx.kubeflow.task_spec import COPY, DRIVER_OUTPUT, ITEM, Node, OutputSlot, Override, Property, TaskSpec
 from kubetfx.pipeline.spared_imports import uncollected
 
@@ -245,11 +245,7 @@ class _TaskRun:
 
     def _with_uris(self, text: str) -> str:
         """Return the text of a property with the URI of each artifact instead of its path in this container."""
-        known: list[RuntimeArtifact] = [
-            *self._input.outputs.values(),
-            *(artifact for artifacts in self._input.inputs.values() for artifact in artifacts),
-        ]
-        for artifact in sorted(known, key=lambda entry: len(entry.uri), reverse=True):
+        for artifact in sorted(self._input.artifacts, key=lambda entry: len(entry.uri), reverse=True):
             text = text.replace(str(artifact.path), artifact.uri)
         return text
 

@@ -1,4 +1,4 @@
-"""How many processor cores there are for this process."""
+"""How many processor cores there are for this process, and how much memory on this machine."""
 
 import contextlib
 import os
@@ -28,3 +28,8 @@ def num_cores() -> int:
         quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
         cores = min(cores, max(int(quota) // int(period), 1))
     return cores
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine; a process may be allowed less."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

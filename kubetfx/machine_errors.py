@@ -14,7 +14,9 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 
+from kubetfx.cores import memory_bytes
 from kubetfx.errors import KubetfxError, MachineError
+from kubetfx.storage import nearest_existing
 from kubetfx.workspace import METADATA
 
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -79,7 +81,7 @@ def explained(error: BaseException, *places: object, node: str = "") -> str | No
         What is wrong, and what to do; None if the error is about something else.
     """
     kinds = {kind for cause in _causes(error) if (kind := _kind_of(cause)) is not None}
-    folders = [*dict.fromkeys(_existing(place) for place in places if isinstance(place, Path))]
+    folders = [*dict.fromkeys(nearest_existing(place) for place in places if isinstance(place, Path))]
     folders.append(Path(tempfile.gettempdir()))
     if _Kind.NO_MEMORY in kinds:
         return f"There is not enough memory. {memory_advice(node)}"
@@ -131,10 +133,6 @@ def _kind_of(error: BaseException) -> _Kind | None:
     return next((kind for kind in _Kind if re.search(kind.value, text)), None)
 
 
-def _existing(place: Path) -> Path:
-    return next(folder for folder in (place, *place.parents) if folder.exists())
-
-
 def _has_room(folder: Path) -> bool:
     status = os.statvfs(folder)
     return status.f_bavail > 0 and (status.f_favail > 0 or not status.f_files)
@@ -170,7 +168,7 @@ def _read_only(folders: Sequence[Path]) -> str:
 
 def _memory_limit() -> str:
     """Return how much memory this process may use, and who says so."""
-    limits = {"the memory of this machine": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")}
+    limits = {"the memory of this machine": memory_bytes()}
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
         limits["what a process may address, `ulimit -v`"] = soft

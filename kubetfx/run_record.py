@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kubetfx.artifact_store import ArtifactStore
 from kubetfx.artifacts import REPORT
+from kubetfx.cores import memory_bytes
 from kubetfx.errors import AnomaliesError, UsageError
 from kubetfx.provenance import Code, DataState
 from kubetfx.storage import write_text
@@ -190,7 +191,7 @@ def begin(
             "system": platform.platform(),
             "architecture": platform.machine(),
             "cores": os.cpu_count(),
-            "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            "memory_bytes": memory_bytes(),
             "python": platform.python_version(),
         },
     )

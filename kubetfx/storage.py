@@ -302,6 +302,15 @@ def locate(text: str) -> Location:
     return ObjectPath(scheme, "/".join(part for part in rest.split("/") if part))
 
 
+def nearest_existing(path: Path) -> Path:
+    """Return a place of this machine, or the nearest folder above it that exists: that of its disk.
+
+    Args:
+        path: which need not exist.
+    """
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
 def list_files(folder: Location, pattern: str | None = None) -> Sequence[Location]:
     """List files directly in a folder, or those that a glob in it matches.
 

@@ -15,6 +15,7 @@ from kubetfx.errors import KubetfxError, UsageError
 from kubetfx.pipeline import preflight
 from kubetfx.progress import Begin, End, Progress, silent
 from kubetfx.redirection import logged_to
+from kubetfx.storage import nearest_existing
 from kubetfx.user_code import importable
 
 _PYTHON = (3, 11)
@@ -81,7 +82,7 @@ def _workspace(config: PipelineConfig) -> str:
 
 
 def _disk(workspace: Path) -> str:
-    existing = next(parent for parent in (workspace, *workspace.parents) if parent.exists())
+    existing = nearest_existing(workspace)
     free = shutil.disk_usage(existing).free
     if free < _FREE_BYTES:
         raise UsageError(

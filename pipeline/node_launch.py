@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kubetfx.artifact_store import ArtifactStore
 from kubetfx.engine.session import Session
+from kubetfx.engine.shared_places import why_refused
 from kubetfx.errors import UsageError
 from kubetfx.pipeline.node_files import DriverHere, run_here
 from kubetfx.pipeline.run_result import NodeState
@@ -113,13 +114,12 @@ def check_executors(pipeline: Any, artifacts: ArtifactStore, session: Session) -
     for node in pipeline.nodes:
         node_id = node.pipeline_node.node_info.id
         spec = runner_utils.extract_executor_spec(deployment, node_id)
-        path = spec.python_executor_spec.class_path if isinstance(spec, BeamExecutableSpec) else "kubetfx."
-        if not path.startswith("kubetfx."):
+        if isinstance(spec, BeamExecutableSpec) and (
+            why := why_refused(node_id, spec.python_executor_spec.class_path, session.engine, unseen="this machine's")
+        ):
             raise UsageError(
-                f"{node_id} is not a component of kubetfx: it reads and writes files in its Beam pipelines, and the "
-                f"workers of {session.engine} do not see this machine's. Received: {path}, and a workspace in a "
-                f"bucket, {artifacts.bucket}. Set the workspace to a folder that the workers mount, or leave "
-                "`beam` out."
+                f"{why}, and a workspace in a bucket, {artifacts.bucket}. Set the workspace to a folder that the "
+                "workers mount, or leave `beam` out."
             )
 
 

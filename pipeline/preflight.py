@@ -30,7 +30,7 @@ from kubetfx.models.features import IMAGE
 from kubetfx.models.row_weights import check_weights
 from kubetfx.progress import Begin, End, Message, Progress
 from kubetfx.proxies import proxy_of
-from kubetfx.storage import Location, check_writable
+from kubetfx.storage import Location, check_writable, nearest_existing
 from kubetfx.tables.files import TableFiles
 from kubetfx.user_code import check_imports
 from kubetfx.workspace import METADATA
@@ -269,7 +269,7 @@ def check_folder(folder: Path, *, section: str) -> None:
         UsageError: it cannot.
     """
     try:
-        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        existing = nearest_existing(folder)
         if not existing.is_dir():
             raise NotADirectoryError(f"{existing} is a file")
         with tempfile.TemporaryFile(dir=existing):

@@ -10,10 +10,14 @@ import uuid
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubetfx.artifact_store import upload
 from kubetfx.errors import UsageError
 from kubetfx.storage import ObjectPath
+
+if TYPE_CHECKING:
+    from kubetfx.engine.arguments import Engine
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,26 @@ def scratch_in(folder: Path) -> str:
         folder: on this machine; the one where everybody sees it.
     """
     return str(folder if _shared is None else _shared.scratch)
+
+
+def why_refused(node_id: str, executor: str, engine: "Engine", *, unseen: str) -> str | None:
+    """Say why the executor of a node cannot work on an engine whose workers do not see its files.
+
+    Args:
+        node_id: id of the node.
+        executor: import path of its class, which uses Beam.
+        engine: The engine.
+        unseen: whose files the workers do not see.
+
+    Returns:
+        What is wrong, and what was received; None for kubetfx's own executors, which hand over places that are seen.
+    """
+    if executor.startswith("kubetfx."):
+        return None
+    return (
+        f"{node_id} is not a component of kubetfx: it reads and writes files in its Beam pipelines, and the workers of "
+        f"{engine} do not see {unseen}. Received: {executor}"
+    )
 
 
 def refuse(what: str) -> None:

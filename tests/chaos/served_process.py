@@ -45,12 +45,20 @@ class ServedProcess:
             process = subprocess.Popen(self._command, stderr=output, env=environment(), preexec_fn=limit)  # noqa: PLW1509
         self.process = psutil.Process(process.pid)
         self._popen = process
+        try:
+            self._wait_until_served()
+        except BaseException:  # nobody else would end it
+            process.kill()
+            process.wait(60)
+            raise
+        return self
+
+    def _wait_until_served(self) -> None:
         deadline = time.monotonic() + 120
         while "REST at" not in self.log.read_text():
-            assert process.poll() is None, self.log.read_text()
+            assert self._popen.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.1)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
