@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ SECONDS = 60
 AXE = "KUBETFX_AXE"
 """Environment variable: the folder of another axe-core (an npm package), or its axe.min.js."""
 
-PROBLEMS = {
+PROBLEMS: dict[str, Callable[[dict[str, Any]], str]] = {
     "Log.entryAdded": lambda params: params["entry"]["text"],
     "Runtime.exceptionThrown": lambda params: params["exceptionDetails"]["text"],
     "Runtime.consoleAPICalled": lambda params: f"console.{params['type']}",
@@ -44,7 +44,8 @@ class Page:
             message = json.loads(self.socket.recv(timeout=SECONDS))
             if message.get("id") == self.number:
                 assert "error" not in message, message
-                return message["result"]
+                result: dict[str, Any] = message["result"]
+                return result
             self.events.append(message)
 
     def wait_for(self, method: str) -> None:
@@ -99,8 +100,8 @@ def running() -> Iterator[Page]:
             text=True,
             env={**os.environ, "HOME": folder},
         )
+        assert process.stderr is not None
         try:
-            assert process.stderr is not None
             found = (re.search(r"ws://127\.0\.0\.1:(\d+)/", line) for line in process.stderr)
             port = next(match[1] for match in found if match)
             tabs = httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False).json()
