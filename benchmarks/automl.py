@@ -11,7 +11,7 @@
 Tables, splits and scores are those of benchmarks/quality.py. AutoGluon (`medium_quality`) is given the rows of our
 train and validation splits, and splits them by itself; Ludwig, with the config that its guide teaches, stops early by
 our validation split. All are scored on the eval split. Seconds are those of the whole `kubetfx run`, and of training
-alone for the others. Results are kept in benchmarks/automl_results.json, table by table.
+alone for the others. Results are kept in benchmarks/automl_results.json, contender by contender.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import json
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,8 @@ def main() -> None:
         for again in arguments.again:
             found.pop(again, None)
         if found.keys() < set(CONTENDERS):
-            measure(tables[name], seed, arguments.folder, environments, found)
-            RESULTS_PATH.write_text(json.dumps(results, indent=1) + "\n")
+            for _ in measure(tables[name], seed, arguments.folder, environments, found):
+                RESULTS_PATH.write_text(json.dumps(results, indent=1) + "\n")
     text = report(results)
     write_section("automl", f"{machine(busy=arguments.busy)}\n\n{text}")
     print(text)
@@ -71,7 +71,7 @@ def main() -> None:
 
 def measure(
     table: Table, seed: int, tables: Path, environments: Mapping[str, Path], found: dict[str, dict[str, Any]]
-) -> None:
+) -> Iterator[str]:
     """Run kubetfx, and train the others on the rows of its splits.
 
     Args:
@@ -80,12 +80,16 @@ def measure(
         tables: folder of NAME.csv.
         environments: of AutoGluon and Ludwig.
         found: score and seconds by contender, to add to.
+
+    Yields:
+        The name of each contender that was measured.
     """
     with tempfile.TemporaryDirectory(prefix="kubetfx-automl-") as temporary:
         folder = Path(temporary)
         write_table(tables / f"{table.name}.csv", folder / f"{table.name}.csv", seed)
         ours = run_kubetfx(table, folder, seed, AUTO)
         found.setdefault(AUTO, ours)  # a run says which rows the splits have
+        yield AUTO
         is_classifier = table.task == "classification"
         examples = examples_of(table, folder)
         splits = Splits(examples, table.label, is_classifier=is_classifier)
@@ -96,6 +100,7 @@ def measure(
                 for split in splits.frames:
                     read_split(examples, split).to_parquet(place / f"{split}.parquet", index=False)
                 found[name] = fit(name, environments[name], splits, table.label, seed, place)
+                yield name
     print(table.name, seed, {name: f"{one['score']:.4g}" for name, one in found.items()}, flush=True)
 
 

@@ -69,13 +69,13 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     engine: Annotated[
         Literal["embedded", "tf-serving"], typer.Option(help="tf-serving: the real binary, or its container.")
     ] = "embedded",
-    enable_batching: Annotated[bool, typer.Option(help="Compute rows of several requests at once.")] = False,
+    enable_batching: Annotated[bool, typer.Option("--enable-batching", help="Compute rows of several requests at once.")] = False,
     batching_parameters_file: Annotated[
         Path | None, typer.Option(help="BatchingParameters as text, with --enable-batching.", show_default=False)
     ] = None,
     file_system_poll_wait_seconds: Annotated[float, typer.Option(help="Seconds between two looks for versions.")] = 1.0,
     allow_version_labels_for_unavailable_models: Annotated[
-        bool, typer.Option(help="Take a label for a version that is not there yet.")
+        bool, typer.Option("--allow-version-labels-for-unavailable-models", help="Take a label for a version that is not there yet.")
     ] = False,
     max_concurrent_requests: Annotated[
         int, typer.Option(min=1, help="Requests at a time; more are refused: 429, RESOURCE_EXHAUSTED.")
@@ -85,8 +85,8 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     ] = 0,
     max_body_bytes: Annotated[int, typer.Option(min=1, help="Maximum number of bytes in a request.")] = 128 * 2**20,
     rest_api_timeout_in_ms: Annotated[int, typer.Option(min=1, help="Milliseconds to answer a request in.")] = 30_000,
-    rest_api_enable_cors_support: Annotated[bool, typer.Option(help="Let web pages of other hosts ask.")] = False,
-    access_log: Annotated[bool, typer.Option(help="Log each request with its status and time.")] = False,
+    rest_api_enable_cors_support: Annotated[bool, typer.Option("--rest-api-enable-cors-support", help="Let web pages of other hosts ask.")] = False,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log each request with its status and time.")] = False,
     log_requests: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Write sampled requests with their answers there.", show_default=False),
@@ -108,14 +108,15 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
             output.say(MISSING_IN_REQUESTS)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     output.begin("Loading the server")
-    from kubetfx.serving.data_plane import DataPlaneOptions
-    from kubetfx.serving.grpc_server import GrpcOptions
-    from kubetfx.serving.log_lines import log_to_standard_error
-    from kubetfx.serving.model_config import LatestVersions, ModelConfig, SpecificVersions
-    from kubetfx.serving.rest import RestOptions
-    from kubetfx.serving.server import ServerOptions, serve_with_tf_serving
-    from kubetfx.serving.server import serve as serve_embedded
-    from kubetfx.serving.versions import VersionOptions
+    with logged_to(NOWHERE):
+        from kubetfx.serving.data_plane import DataPlaneOptions
+        from kubetfx.serving.grpc_server import GrpcOptions
+        from kubetfx.serving.log_lines import log_to_standard_error
+        from kubetfx.serving.model_config import LatestVersions, ModelConfig, SpecificVersions
+        from kubetfx.serving.rest import RestOptions
+        from kubetfx.serving.server import ServerOptions, serve_with_tf_serving
+        from kubetfx.serving.server import serve as serve_embedded
+        from kubetfx.serving.versions import VersionOptions
 
     output.end()
     log_to_standard_error()

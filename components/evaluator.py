@@ -32,7 +32,7 @@ from kubetfx.components.evaluation import (
     scores,
     tfma_files,
 )
-from kubetfx.components.evaluation.baselines import Baseline, Constant
+from kubetfx.components.evaluation.baselines import LINEAR, Baseline, Constant
 from kubetfx.components.evaluation.confusion import class_scores
 from kubetfx.components.evaluation.evaluation import Evaluation, Outcome, Request
 from kubetfx.components.evaluation.evaluation_request import request_of
@@ -45,6 +45,7 @@ from kubetfx.components.evaluation.thresholds import checks, effective_threshold
 from kubetfx.components.push.push_directory import model_digest
 from kubetfx.components.served_model_resolver import saved_model_path
 from kubetfx.config.evaluation_section import EvaluationConfig
+from kubetfx.config.metric_catalogue import worsening
 from kubetfx.errors import DataError
 from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import Features, read_features, read_schema
@@ -205,6 +206,13 @@ def _notes(outcome: Outcome, found: list[Check], features: Features) -> Iterator
         if between and intervals.is_wide(metric, value, between):
             half = (between.upper - between.lower) / 2
             yield f"Few evaluation rows, {rows:,}: by chance alone, {metric.label} may be off by {half:.1g}."
+        linear = outcome.values[OVERALL].get(LINEAR, {}).get(metric.name, math.nan)
+        if worsening(value, linear, metric.better) > 0:
+            yield (
+                f"A linear model of the same features does better: its {metric.label} is {format_metric(linear)}, and "
+                f"this model's {format_metric(value)}. `model.kind: auto`, or a search with the section `tuning`, may "
+                "find a better one."
+            )
     if small := list(dict.fromkeys(str(check.slice) for check in found if check.unjudged)):
         more = f" and {len(small) - 5:,} more" if len(small) > 5 else ""
         yield f"Slices with too few rows to be judged: {'; '.join(small[:5])}{more}."

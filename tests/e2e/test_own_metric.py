@@ -85,6 +85,8 @@ def test_weak_model_has_an_interval_and_is_not_pushed(project: OwnMetric, here: 
     found = metrics_of(weak)["metrics"][METRIC]
     assert found["lower"] < found["value"] < found["upper"] <= 1
     assert "Balanced accuracy is" in json.loads(weak.stdout)["error"]["message"]
+    notes = json.loads(weak.stdout)["error"]["run"]["evaluation_notes"]
+    assert any(note.startswith("A linear model of the same features does better: its Balanced acc") for note in notes)
 
 
 def test_edit_is_noticed_and_nothing_is_trained_again(project: OwnMetric, here: Finished) -> None:
