@@ -69,13 +69,18 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     engine: Annotated[
         Literal["embedded", "tf-serving"], typer.Option(help="tf-serving: the real binary, or its container.")
     ] = "embedded",
-    enable_batching: Annotated[bool, typer.Option("--enable-batching", help="Compute rows of several requests at once.")] = False,
+    enable_batching: Annotated[
+        bool, typer.Option("--enable-batching", help="Compute rows of several requests at once.")
+    ] = False,
     batching_parameters_file: Annotated[
         Path | None, typer.Option(help="BatchingParameters as text, with --enable-batching.", show_default=False)
     ] = None,
     file_system_poll_wait_seconds: Annotated[float, typer.Option(help="Seconds between two looks for versions.")] = 1.0,
     allow_version_labels_for_unavailable_models: Annotated[
-        bool, typer.Option("--allow-version-labels-for-unavailable-models", help="Take a label for a version that is not there yet.")
+        bool,
+        typer.Option(
+            "--allow-version-labels-for-unavailable-models", help="Take a label for a version that is not there yet."
+        ),
     ] = False,
     max_concurrent_requests: Annotated[
         int, typer.Option(min=1, help="Requests at a time; more are refused: 429, RESOURCE_EXHAUSTED.")
@@ -85,8 +90,12 @@ def serve(  # noqa: PLR0913, PLR0917 - the options of a command
     ] = 0,
     max_body_bytes: Annotated[int, typer.Option(min=1, help="Maximum number of bytes in a request.")] = 128 * 2**20,
     rest_api_timeout_in_ms: Annotated[int, typer.Option(min=1, help="Milliseconds to answer a request in.")] = 30_000,
-    rest_api_enable_cors_support: Annotated[bool, typer.Option("--rest-api-enable-cors-support", help="Let web pages of other hosts ask.")] = False,
-    access_log: Annotated[bool, typer.Option("--access-log", help="Log each request with its status and time.")] = False,
+    rest_api_enable_cors_support: Annotated[
+        bool, typer.Option("--rest-api-enable-cors-support", help="Let web pages of other hosts ask.")
+    ] = False,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Log each request with its status and time.")
+    ] = False,
     log_requests: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Write sampled requests with their answers there.", show_default=False),
