@@ -161,11 +161,15 @@ class Search:
         return [one for one in self.trials if one.state.is_finished()]
 
     @property
+    def complete(self) -> list[FrozenTrial]:
+        """The trials that were trained to their end."""
+        return [one for one in self.trials if one.state == TrialState.COMPLETE]
+
+    @property
     def best(self) -> FrozenTrial | None:
         """The best trial so far that was trained to its end; of equal ones the first."""
-        done = [one for one in self.trials if one.state == TrialState.COMPLETE]
         sign = 1 if self.plan.better == "lower" else -1
-        return min(done, key=lambda one: (sign * float(one.value or 0), one.number), default=None)
+        return min(self.complete, key=lambda one: (sign * float(one.value or 0), one.number), default=None)
 
     def settings_of(self, trial: FrozenTrial) -> dict[str, Any]:
         """Return the settings of a trial, by dotted key; none for those of the config itself.

@@ -16,7 +16,7 @@ LATEST = "latest.json"
 """File with the results of the last search so far, beside its study."""
 
 _FEWEST = 8
-"""Minimum number of trials to estimate the importance of settings."""
+"""Minimum number of trials that were trained to their end, which the importance of settings is estimated from."""
 
 State = Literal["complete", "pruned", "failed", "running"]
 
@@ -141,7 +141,7 @@ def _importance(search: Any) -> dict[str, float]:
     """Return importances by PED-ANOVA, which needs no forest. Empty with too few trials."""
     import optuna
 
-    values = [one.value for one in search.finished if one.value is not None]
+    values = [one.value for one in search.complete if one.value is not None]
     if len(values) < _FEWEST or min(values) == max(values):
         return {}
     try:

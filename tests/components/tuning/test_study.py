@@ -11,6 +11,7 @@ import pytest
 
 from kubetfx.components.tuning.search_space import SearchSpace
 from kubetfx.components.tuning.study import ERROR, FailedTrial, Plan, Search, check_some_succeeded, named
+from kubetfx.components.tuning.tuning_results import describe
 from kubetfx.config.tuning_section import Interval, TuningConfig
 from kubetfx.errors import ConfigError, TrainingError
 
@@ -220,3 +221,23 @@ def test_trials_that_are_behind_are_stopped(tmp_path):
     assert len(states) == 20
     assert states.count(optuna.trial.TrialState.PRUNED) >= 2
     assert search.best.state == optuna.trial.TrialState.COMPLETE
+
+
+def test_importance_is_that_of_trials_that_were_trained_to_their_end(tmp_path):
+    whole = run(Search(plan_in(tmp_path, trials=12)))
+    importance = describe(whole, {}).importance
+    assert set(importance) == {"model.dropout", "model.hidden_units"}
+    assert importance["model.dropout"] > importance["model.hidden_units"]
+
+    (tmp_path / "few").mkdir()
+    few = Search(plan_in(tmp_path / "few", trials=12))
+
+    def objective(trial):
+        value = drawn(few)(trial)
+        if trial.number > 4:
+            trial.report(value, 1)
+            raise optuna.TrialPruned
+        return value
+
+    run(few, objective)
+    assert describe(few, {}).importance == {}
