@@ -108,11 +108,12 @@ def _print(results: "TuningResults", config: "PipelineConfig", output: Output) -
         output.say("The settings of the file are the best.")
     for reason in dict.fromkeys(one.error for one in results.trials if one.error):
         output.say(f"A trial failed: {reason}", style="yellow")
+    columns = ["setting", "file", "best", "importance "][: 4 if results.importance else 3]
     rows = [
         [key, _shown_value(_value_of(config, key)), _shown_value(value), _share(results.importance.get(key))]
         for key, value in results.best_settings.items()
     ]
-    output.table(["setting", "file", "best", "importance "], rows)
+    output.table(columns, [row[: len(columns)] for row in rows])
 
 
 def _value_of(config: "PipelineConfig", dotted: str) -> Any:
