@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from tensorflow.core.example import example_pb2
 from tensorflow_serving.apis import (
     input_pb2,
@@ -181,7 +182,21 @@ def _input(examples: Sequence[bytes]) -> input_pb2.Input:
 
 def _tensors(number: int, arrays: Mapping[str, Array]) -> bytes:
     """Return the entries of a map from names to tensors."""
-    return b"".join([field(number, _key(name) + field(_VALUE, to_bytes(array))) for name, array in arrays.items()])
+    return b"".join([_entry(number, name, array) for name, array in arrays.items()])
+
+
+def _entry(number: int, name: str, array: Array) -> bytes:
+    if array.dtype == object:
+        return field(number, _key(name) + field(_VALUE, to_bytes(array)))
+    return _before_numbers(number, name, array.dtype, array.shape) + array.tobytes()
+
+
+@functools.lru_cache(maxsize=4096)
+def _before_numbers(number: int, name: str, dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> bytes:
+    """Return all of an entry but the numbers, which come last, and whose size follows from the shape."""
+    zeros = np.zeros(shape, dtype)
+    entry = field(number, _key(name) + field(_VALUE, to_bytes(zeros)))
+    return entry[: len(entry) - zeros.nbytes]
 
 
 @functools.lru_cache(maxsize=4096)

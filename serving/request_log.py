@@ -6,6 +6,7 @@ disk holds up an answer.
 
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import random
@@ -40,6 +41,8 @@ _WRITE_SECONDS = 0.2
 """Time between two looks at the queue; what was written in between reaches the file."""
 _RETRY_SECONDS = 10.0
 """Time until a place that could not be written is tried again."""
+_AT_A_TIME = 8
+"""Records that are written, in about 0.2 ms, before the interpreter's lock is offered to the threads that answer."""
 _ENTRY_BYTES = 512
 """Bytes that a queued request takes besides its cells."""
 
@@ -188,7 +191,9 @@ class RequestLog:
                 _LOG.exception("the request log failed")
 
     def _write_queued(self) -> None:
-        while self._queue:
+        for number in itertools.count(1):
+            if not self._queue:
+                return
             entry = self._queue.popleft()
             self._taken_bytes += entry.num_bytes
             try:
@@ -200,7 +205,8 @@ class RequestLog:
             except Exception:  # a request that makes no record must not cost the others theirs
                 _LOG.exception("a request to %s could not be logged", entry.model)
                 self._metrics.count_logged(entry.model, Code.INTERNAL, 1)
-            time.sleep(0)  # whoever answers requests goes first
+            if number % _AT_A_TIME == 0:
+                time.sleep(0)  # whoever answers requests goes first
 
     def _write(self, entry: _Entry) -> None:
         if self._failing.get(entry.prefix, 0.0) > time.monotonic():
