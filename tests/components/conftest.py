@@ -1,9 +1,19 @@
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from tfx.types import standard_artifacts
-from tfx.utils import path_utils
+from tfx.utils import dependency_utils, path_utils
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_package_of_tfx() -> Iterator[None]:
+    """TFX packs itself for the workers of each executor that has arguments of Beam, in seconds: here once for all."""
+    pack = functools.cache(dependency_utils.build_ephemeral_package)
+    with mock.patch.object(dependency_utils, "build_ephemeral_package", pack):
+        yield
 
 
 @pytest.fixture

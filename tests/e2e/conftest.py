@@ -13,10 +13,20 @@ def new_penguins(tmp_path: Path) -> Project:
     return penguins_in(tmp_path / "penguins")
 
 
+@pytest.fixture(scope="session")
+def known_penguins(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A penguins project that ran once, for tests that only look at it."""
+    return ran_once(tmp_path_factory.mktemp("known") / "penguins")
+
+
 @pytest.fixture(scope="module")
 def penguins(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A penguins project that ran once."""
-    project = penguins_in(tmp_path_factory.mktemp("e2e") / "penguins")
+    """A penguins project that ran once, for a module that runs it again."""
+    return ran_once(tmp_path_factory.mktemp("e2e") / "penguins")
+
+
+def ran_once(folder: Path) -> Project:
+    project = penguins_in(folder)
     first = project.run()
     assert first.exit_code == 0, first.stderr
     (project.folder / "first.json").write_text(first.stdout)

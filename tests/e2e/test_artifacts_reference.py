@@ -11,9 +11,9 @@ OF_TENSORFLOW = re.compile(r"variables\.|categorical$")
 
 
 @pytest.mark.long
-def test_each_file_of_an_artifact_is_in_the_reference(penguins: Project) -> None:
+def test_each_file_of_an_artifact_is_in_the_reference(known_penguins: Project) -> None:
     page = (REPOSITORY / "docs" / "reference" / "artifacts.md").read_text()
-    folders = [*penguins.workspace.glob("artifacts/[!.]*/[!.]*/*"), *penguins.pushed.iterdir()]
+    folders = [*known_penguins.workspace.glob("artifacts/[!.]*/[!.]*/*"), *known_penguins.pushed.iterdir()]
     files = {path.name for folder in folders for path in folder.rglob("*") if path.is_file()}
     names = {re.sub(r"(?<=-)\d{5}-of-\d{5}|(?<=events\.out\.)tfevents.*", "*", name) for name in files}
 

@@ -35,6 +35,12 @@ NOON = 1_796_000_000
 
 
 @pytest.fixture(scope="module")
+def penguins(known_penguins: Project) -> Project:
+    """A project that has pushed a model: nothing here runs it again."""
+    return known_penguins
+
+
+@pytest.fixture(scope="module")
 def rows(penguins: Project) -> list[dict[str, str]]:
     with (penguins.folder / "data" / "penguins.csv").open() as file:
         return list(csv.DictReader(file))

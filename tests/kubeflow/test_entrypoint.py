@@ -147,7 +147,7 @@ def test_sigterm_in_the_middle_of_c_code_leaves_nothing_half_written(tmp_path):
     assert not (tmp_path / "output.json").exists()
 
 
-@pytest.mark.parametrize("ends", ["well", "badly", "by SIGTERM"])
+@pytest.mark.parametrize("ends", [pytest.param("well", marks=pytest.mark.long), "badly", "by SIGTERM"])
 def test_the_launchers_log_is_left_alone(tmp_path, ends):
     """The launcher opens it before the command, and uploads it afterwards."""
     log, half = tmp_path / "minio/b/logs/executor-logs-0", tmp_path / "minio/b/out/model/half"

@@ -81,7 +81,7 @@ def test_a_package_of_an_earlier_kubetfx_is_not_sent(kubetfx, server, tmp_path):
     ("command", "last_step"),
     [
         (("submit", "--set", "training.epochs=6"), "Waiting"),
-        (("schedule", "--cron", "30 6 * * mon-fri"), "Scheduling"),
+        pytest.param(("schedule", "--cron", "30 6 * * mon-fri"), "Scheduling", marks=pytest.mark.long),
     ],
     ids=["submit", "schedule"],
 )

@@ -9,20 +9,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
 from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
-from tfx_bsl.tfxio import tf_example_record
 
+from kubetfx.components.data import analysis, block_work
+from kubetfx.components.data.analysis_graphs import PreprocessingFn
 from kubetfx.components.data.table_scan import scan
 from kubetfx.components.data.tables import TableProfile
 from kubetfx.components.schema_gen import complete_schema
@@ -30,6 +28,7 @@ from kubetfx.config.data_section import FeaturesConfig, Stated
 from kubetfx.config.metric_catalogue import Task
 from kubetfx.models import network
 from kubetfx.models.columns.column_type import MISSING_INTEGER
+from kubetfx.models.examples import row_groups
 from kubetfx.models.features import Features, read_features
 
 Rows = list[dict[str, Any]]
@@ -77,7 +76,8 @@ def schema_of(profile: TableProfile, *, label: str, task: Task, config: Features
 
 @pytest.fixture(scope="session")
 def preprocess(tmp_path_factory) -> Callable[..., Preprocessed]:
-    """Analyze and transform rows with kubetfx.models.network's preprocessing_fn."""
+    """Analyze rows with kubetfx.models.network's preprocessing_fn as Transform does; the same rows once."""
+    known: dict[str, Preprocessed] = {}
 
     def run(
         rows: Rows,
@@ -87,25 +87,38 @@ def preprocess(tmp_path_factory) -> Callable[..., Preprocessed]:
         separators: Mapping[str, str] = MappingProxyType({}),
         **config: Any,
     ) -> Preprocessed:
-        folder = tmp_path_factory.mktemp("transform")
-        features_config = FeaturesConfig.model_validate(config)
-        schema = schema_of(profile_of(rows, separators), label=label, task=task, config=features_config)
-        path = folder / "schema.pbtxt"
-        path.write_text(text_format.MessageToString(schema))
-        custom_config = {"schema_path": str(path), "features": features_config.model_dump(mode="json")}
-        source = tf_example_record.TFExampleBeamRecord("memory", schema=schema)
-        with beam.Pipeline(runner="DirectRunner") as pipeline, tft_beam.Context(temp_dir=str(folder / "temporary")):
-            batches = pipeline | beam.Create(to_examples(rows), reshuffle=False) | source.BeamSource()
-            transform_fn = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(
-                lambda inputs: network.preprocessing_fn(inputs, custom_config)
-            )
-            transform_fn | tft_beam.WriteTransformFn(str(folder / "transform_graph"))
-        raw_metadata_path = str(folder / "transform_graph" / tft.TFTransformOutput.RAW_METADATA_DIR)
-        metadata_io.write_metadata(dataset_metadata.DatasetMetadata(schema), raw_metadata_path)
-        output = tft.TFTransformOutput(str(folder / "transform_graph"))
-        return Preprocessed(read_features(schema), output, features_config)
+        key = repr((rows, label, task, dict(separators), config))
+        if key not in known:
+            folder = tmp_path_factory.mktemp("transform")
+            features_config = FeaturesConfig.model_validate(config)
+            schema = schema_of(profile_of(rows, separators), label=label, task=task, config=features_config)
+            known[key] = preprocessed(rows, schema, features_config, folder)
+        return known[key]
 
     return run
+
+
+def preprocessed(rows: Rows, schema: schema_pb2.Schema, config: FeaturesConfig, folder: Path) -> Preprocessed:
+    """The table after Transform, whose files are in the folder."""
+    groups = [group for group, _ in row_groups(write_split(folder / "Split-train", rows))]
+    graph, temporary = folder / "transform_graph", folder / "temporary"
+    temporary.mkdir()
+    analysis.analyze(
+        preprocessing_fn(schema, config, folder),
+        schema,
+        run=lambda phase: block_work.run_here(phase, groups, threads=1),
+        output=graph,
+        temporary=temporary,
+    )
+    return Preprocessed(read_features(schema), tft.TFTransformOutput(str(graph)), config)
+
+
+def preprocessing_fn(schema: schema_pb2.Schema, config: FeaturesConfig, folder: Path) -> PreprocessingFn:
+    """That of kubetfx.models.network, which finds the schema in the folder."""
+    path = folder / "schema.pbtxt"
+    path.write_text(text_format.MessageToString(schema))
+    custom_config = {"schema_path": str(path), "features": config.model_dump(mode="json")}
+    return lambda inputs: network.preprocessing_fn(inputs, custom_config)
 
 
 def to_examples(rows: Sequence[Mapping[str, Any]]) -> list[bytes]:

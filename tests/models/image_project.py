@@ -5,29 +5,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
 from google.protobuf import text_format
 from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from tfx.components.trainer.fn_args_utils import FnArgs
 
+from kubetfx.components.data import analysis, block_work
 from kubetfx.components.data.image_files import ImageFile
 from kubetfx.components.data.image_folder import Image as ImageEntry
 from kubetfx.components.data.image_folder import profile_of, rows_of
 from kubetfx.components.data.image_inspection import inspect
-from kubetfx.components.data.parquet_tfxio import ParquetExamples
 from kubetfx.components.schema_gen import complete_schema
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import TrainingConfig
 from kubetfx.models import network
-from kubetfx.models.examples import files_in, read_blocks, to_examples
+from kubetfx.models.examples import files_in, read_blocks, row_groups, to_examples
 from tests.components.pictures import encoded
 
 CLASSES = ("left", "right", "übrig")
@@ -102,13 +99,14 @@ def make_project(folder: Path) -> ImageProject:
 def _transform(folder: Path, schema: schema_pb2.Schema) -> tft.TFTransformOutput:
     features = FeaturesConfig().model_dump(mode="json")
     custom_config = {"schema_path": str(folder / "schema.pbtxt"), "features": features}
-    source = ParquetExamples(str(folder / "Split-train" / "*"), schema=schema)
-    with beam.Pipeline(runner="DirectRunner") as pipeline, tft_beam.Context(temp_dir=str(folder / "temporary")):
-        batches = pipeline | source.BeamSource()
-        transform_fn = (batches, source.TensorAdapterConfig()) | tft_beam.AnalyzeDataset(
-            lambda inputs: network.preprocessing_fn(inputs, custom_config)
-        )
-        transform_fn | tft_beam.WriteTransformFn(str(folder / "transform_graph"))
-    raw_metadata_path = str(folder / "transform_graph" / tft.TFTransformOutput.RAW_METADATA_DIR)
-    metadata_io.write_metadata(dataset_metadata.DatasetMetadata(schema), raw_metadata_path)
-    return tft.TFTransformOutput(str(folder / "transform_graph"))
+    groups = [group for group, _ in row_groups(files_in(str(folder / "Split-train")))]
+    graph, temporary = folder / "transform_graph", folder / "temporary"
+    temporary.mkdir()
+    analysis.analyze(
+        lambda inputs: network.preprocessing_fn(inputs, custom_config),
+        schema,
+        run=lambda phase: block_work.run_here(phase, groups, threads=1),
+        output=graph,
+        temporary=temporary,
+    )
+    return tft.TFTransformOutput(str(graph))

@@ -1,7 +1,7 @@
 import base64
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,23 @@ def server(saved_model) -> Iterator[RunningServer]:
         yield running
 
 
-def predict(saved_model: Path, rows: Path) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module")
+def predict(saved_model) -> Iterator[Callable[[Path], list[dict[str, Any]]]]:
+    """Answers of the model, which is loaded once."""
     with Model.load(saved_model) as model:
-        return model.predict(rows).to_pylist()
+        yield lambda rows: model.predict(rows).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def asked_model(saved_model) -> AskedModel:
+    return AskedModel(saved_model)
+
+
+@pytest.fixture(scope="module")
+def signatures(saved_model) -> Any:
+    """Of the model as TensorFlow loads it."""
+    model = tf.saved_model.load(str(saved_model))
+    return model.signatures
 
 
 def clients(server: RunningServer) -> list[RestClient | GrpcClient]:
@@ -101,8 +115,8 @@ def clients(server: RunningServer) -> list[RestClient | GrpcClient]:
     ]
 
 
-def test_rest_grpc_and_a_loaded_model_agree_for_every_format(server, saved_model, pictures):
-    expected = predict(saved_model, pictures)
+def test_rest_grpc_and_a_loaded_model_agree_for_every_format(server, predict, pictures):
+    expected = predict(pictures)
     assert len(expected) == len(FORMATS) + 5
 
     for client in clients(server):
@@ -116,19 +130,19 @@ def test_rest_grpc_and_a_loaded_model_agree_for_every_format(server, saved_model
             assert list(answer["probabilities"]) == list(CLASSES)
 
 
-def test_served_model_sees_the_first_frame_and_turns_pictures_upright(saved_model, pictures, tmp_path):
+def test_served_model_sees_the_first_frame_and_turns_pictures_upright(predict, pictures, tmp_path):
     picture = sample("right", 8_000)
     (tmp_path / "turned.png").write_bytes(encoded(picture.transpose(Image.Transpose.ROTATE_270), "PNG"))
 
     def ask(path: Path) -> dict[str, float]:
-        return dict(predict(saved_model, path)[0]["probabilities"])
+        return dict(predict(path)[0]["probabilities"])
 
     assert ask(pictures / "sideways.png") == pytest.approx(ask(tmp_path / "turned.png"), abs=1e-6)
     for name in ("animated.gif", "cmyk.jpg", "palette.png", "16 bits.png"):
         assert max(ask(pictures / name).items(), key=lambda entry: entry[1])[0] == "right", name
 
 
-def test_answer_names_the_most_likely_classes(server, saved_model, pictures):
+def test_answer_names_the_most_likely_classes(server, pictures):
     content = (pictures / "1.png").read_bytes()
     body = {"instances": [{"image_bytes": {"b64": base64.b64encode(content).decode()}}]}
 
@@ -158,9 +172,9 @@ def test_picture_that_cannot_be_decoded_is_an_error_of_that_request_in_words(ser
             assert len(list(client.predict(Target("images"), good))) == 1
 
 
-def test_picture_that_cannot_be_decoded_spoils_no_other_request_of_its_batch(saved_model, pictures):
+def test_picture_that_cannot_be_decoded_spoils_no_other_request_of_its_batch(saved_model, predict, pictures):
     contents = [(pictures / "1.png").read_bytes()] * 3 + [b"no picture"] + [(pictures / "0.jpeg").read_bytes()] * 3
-    (good,) = predict(saved_model, pictures / "1.png")
+    (good,) = predict(pictures / "1.png")
     batching = BatchingParameters(max_batch_size=64, batch_timeout_micros=200_000)  # long enough for all to meet
     served = options(ModelConfig("images", saved_model.parent), data_plane=DataPlaneOptions(batching=batching))
 
@@ -178,45 +192,45 @@ def test_picture_that_cannot_be_decoded_spoils_no_other_request_of_its_batch(sav
         assert answer["score"] == pytest.approx(good["score"], abs=1e-4)
 
 
-def test_loaded_model_says_which_picture_cannot_be_decoded(saved_model, pictures, tmp_path):
+def test_loaded_model_says_which_picture_cannot_be_decoded(predict, pictures, tmp_path):
     (tmp_path / "a.png").write_bytes((pictures / "1.png").read_bytes())
     (tmp_path / "b.png").write_bytes(b"no picture")
 
     with pytest.raises(
         DataError, match=r"The model refuses row 2, b\.png: image_bytes is not a picture.*batch prediction leaves"
     ):
-        predict(saved_model, tmp_path)
+        predict(tmp_path)
 
 
-def test_larger_picture_than_allowed_is_refused_by_the_served_model(saved_model, tmp_path):
+def test_larger_picture_than_allowed_is_refused_by_the_served_model(predict, tmp_path):
     Image.new("L", (101, 100)).save(tmp_path / "large.png")
 
     with pytest.raises(DataError, match="more than 10,000 pixels"):
-        predict(saved_model, tmp_path)
+        predict(tmp_path)
 
 
-def test_paths_in_a_csv_and_bytes_in_json_are_rows_too(saved_model, pictures, tmp_path):
+def test_paths_in_a_csv_and_bytes_in_json_are_rows_too(predict, pictures, tmp_path):
     (tmp_path / "rows.csv").write_text(f"path\n{pictures / '0.jpeg'}\n{pictures / '1.png'}\n")
     content = base64.b64encode((pictures / "0.jpeg").read_bytes()).decode()
     (tmp_path / "rows.json").write_text(json.dumps({"instances": [{"image_bytes": {"b64": content}}]}))
 
-    by_path = predict(saved_model, tmp_path / "rows.csv")
-    by_bytes = predict(saved_model, tmp_path / "rows.json")
+    by_path = predict(tmp_path / "rows.csv")
+    by_bytes = predict(tmp_path / "rows.json")
 
     assert {key: value for key, value in by_path[0].items() if key != "path"} == by_bytes[0]
     assert len(by_path) == 2
     (tmp_path / "wrong.csv").write_text("file\na.png\n")
     with pytest.raises(DataError, match=r"lacks columns of the model: path\. Received: file\. Give paths of images"):
-        predict(saved_model, tmp_path / "wrong.csv")
+        predict(tmp_path / "wrong.csv")
     (tmp_path / "gone.csv").write_text("path\ngone.png\n")
     with pytest.raises(DataError, match=r"row 1, gone\.png: The file cannot be read"):
-        predict(saved_model, tmp_path / "gone.csv")
+        predict(tmp_path / "gone.csv")
 
 
-def test_decoded_arrays_are_answered_like_the_picture(server, saved_model, pictures):
+def test_decoded_arrays_are_answered_like_the_picture(server, predict, pictures):
     content = (pictures / "1.png").read_bytes()
     pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-    (expected,) = predict(saved_model, pictures / "1.png")
+    (expected,) = predict(pictures / "1.png")
 
     body = {"signature_name": "serving_arrays", "instances": [{"images": pixels.tolist()}]}
     response = httpx.post(f"http://127.0.0.1:{server.rest_port}/v1/models/images:predict", json=body)
@@ -227,15 +241,14 @@ def test_decoded_arrays_are_answered_like_the_picture(server, saved_model, pictu
     )
 
 
-def test_examples_are_classified(saved_model, project):
-    model = tf.saved_model.load(str(saved_model))
+def test_examples_are_classified(signatures, project):
     examples = tf.constant(project.examples("validation")[:4])
 
-    classified = model.signatures["classification"](inputs=examples)
-    answered = model.signatures["serving_examples"](examples=examples)
-    many = model.signatures["serving_examples"](examples=tf.repeat(examples, 17))
+    classified = signatures["classification"](inputs=examples)
+    answered = signatures["serving_examples"](examples=examples)
+    many = signatures["serving_examples"](examples=tf.repeat(examples, 17))
     np.testing.assert_allclose(many["probabilities"], np.repeat(answered["probabilities"], 17, axis=0), atol=1e-6)
-    labels = model.signatures["transform_features"](examples=examples)["label"]
+    labels = signatures["transform_features"](examples=examples)["label"]
 
     np.testing.assert_array_equal(classified["scores"], answered["probabilities"])
     assert labels.shape == (4, 1)
@@ -280,11 +293,11 @@ def test_evaluation_measures_classes(saved_model, project):
     assert metrics["accuracy"] == pytest.approx(np.trace(outcome.confusion) / 36)
 
 
-def test_model_of_an_earlier_version_is_asked_for_the_same(saved_model, project, tmp_path):
+def test_model_of_an_earlier_version_is_asked_for_the_same(saved_model, asked_model, project, tmp_path):
     earlier = without_signatures(saved_model, tmp_path / "earlier", DECODE, TRANSFORM_COLUMNS)
     block = first_rows(files_in(project.pattern("validation")), 5)
 
-    ours, theirs = AskedModel(saved_model), AskedModel(earlier)
+    ours, theirs = asked_model, AskedModel(earlier)
 
     assert columns_to_read([ours], []) is not None
     assert columns_to_read([theirs], []) is None
@@ -302,12 +315,14 @@ def test_evaluation_measures_robustness(saved_model, project):
     assert set(drops) == set(config.metrics)
 
 
-def test_gallery_shows_mistakes_heat_maps_and_embeddings(saved_model, project, tmp_path):
+@pytest.fixture(scope="module")
+def gallery(saved_model, project, tmp_path_factory) -> image_gallery.Gallery:
     split = str(project.folder / "Split-validation")
+    return image_gallery.write_gallery(split, saved_model, tmp_path_factory.mktemp("gallery"), mistakes=8, heat_maps=4)
 
-    gallery = image_gallery.write_gallery(split, saved_model, tmp_path, mistakes=8, heat_maps=4)
 
-    scored = score(split, AskedModel(saved_model))
+def test_gallery_shows_mistakes_heat_maps_and_embeddings(gallery, asked_model, signatures, project):
+    scored = score(str(project.folder / "Split-validation"), asked_model)
     assert gallery.images == 36
     assert gallery.mistakes == int((scored.probabilities.argmax(axis=1) != scored.labels).sum())
     vectors = np.loadtxt(gallery.projector_path / "vectors.tsv", delimiter="\t")
@@ -315,27 +330,22 @@ def test_gallery_shows_mistakes_heat_maps_and_embeddings(saved_model, project, t
     assert vectors.shape == (36, 16)
     assert lines[0].split("\t") == ["class", "predicted", "score", "path"]
     assert len(lines) == 37
-    model = tf.saved_model.load(str(saved_model))
     first = first_rows(files_in(project.pattern("validation")), 1, ["image"]).column("image").to_pylist()
-    embedded = model.signatures["embed"](image_bytes=tf.constant(first))["embedding"]
+    embedded = signatures["embed"](image_bytes=tf.constant(first))["embedding"]
     np.testing.assert_allclose(vectors[0], embedded[0], rtol=1e-4, atol=1e-5)
     assert Image.open(gallery.projector_path / "sprite.png").size == (6 * 14, 6 * 14)
     assert Image.open(gallery.heat_maps_path).width == 4 * image_gallery.TILE
 
 
-def test_projector_reads_what_is_written(saved_model, project, tmp_path):
+def test_projector_reads_what_is_written(gallery):
     from google.protobuf import text_format
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
-    image_gallery.write_gallery(
-        str(project.folder / "Split-validation"), saved_model, tmp_path, mistakes=1, heat_maps=1
-    )
-
-    text = (tmp_path / "projector" / "projector_config.pbtxt").read_text()
+    text = (gallery.projector_path / "projector_config.pbtxt").read_text()
     (embedding,) = text_format.Parse(text, ProjectorConfig()).embeddings
     assert list(embedding.sprite.single_image_dim) == [14, 14]
     for name in (embedding.tensor_path, embedding.metadata_path, embedding.sprite.image_path):
-        assert (tmp_path / "projector" / name).is_file()
+        assert (gallery.projector_path / name).is_file()
 
 
 def test_heat_is_where_the_class_is(saved_model):

@@ -1,9 +1,15 @@
+import apache_beam as beam
 import numpy as np
 import pytest
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from tensorflow_transform.tf_metadata import metadata_io
 
+from kubetfx.components.data.parquet_tfxio import ParquetExamples
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.models.network import averaged, build_model, sized, with_head
+from tests.models.conftest import Preprocessed, preprocessing_fn, write_split
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -251,3 +257,35 @@ def test_ensemble_answers_for_each_member_and_its_mean_is_served(multiclass, row
 
     assert of_each(features).shape == (len(rows), 4, 3)
     np.testing.assert_allclose(served(features), of_each(features).numpy().mean(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("text", [(), pytest.param(("review",), marks=pytest.mark.long)], ids=["other", "text"])
+def test_tf_transforms_own_pipeline_finds_the_same_features_of_every_type(preprocess, rows, tmp_path, text):
+    """It takes over where the user's own column type needs an analyzer that is known to it alone."""
+    table = [
+        row
+        | dict.fromkeys(text, f"it {'is' if index % 2 else 'was'} a delight, no. {index % 7}!")
+        | {"opened": f"2023-{index % 12 + 1:02d}-{index % 28 + 1:02d}", "tags": f"{'abc'[index % 3]};{'de'[index % 2]}"}
+        for index, row in enumerate(rows)
+    ]
+    config = {"vocabulary_size": 10, "hash_buckets": 16, "text": list(text), "text_encoder": {"min_count": 1}}
+    ours = preprocess(table, label="species", separators={"tags": ";"}, **config)
+    schema = ours.output.raw_metadata.schema
+
+    write_split(tmp_path / "Split-train", table)
+    source = ParquetExamples(str(tmp_path / "Split-train" / "*"), schema=schema)
+    with beam.Pipeline(runner="DirectRunner") as pipeline, tft_beam.Context(temp_dir=str(tmp_path / "temporary")):
+        batches = pipeline | source.BeamSource()
+        analyzed = tft_beam.AnalyzeDataset(preprocessing_fn(schema, ours.config, tmp_path))
+        transform_fn = (batches, source.TensorAdapterConfig()) | analyzed
+        transform_fn | tft_beam.WriteTransformFn(str(tmp_path / "graph"))
+    raw_metadata = str(tmp_path / "graph" / tft.TFTransformOutput.RAW_METADATA_DIR)
+    metadata_io.write_metadata(ours.output.raw_metadata, raw_metadata)
+
+    types = {"numeric", "vocabulary", "hashed", "date", "list", *(["text"] if text else [])}
+    assert set(ours.features.by_type) == types
+    theirs = Preprocessed(ours.features, tft.TFTransformOutput(str(tmp_path / "graph")), ours.config)
+    found, expected = ours.transform(table), theirs.transform(table)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-5, err_msg=name)

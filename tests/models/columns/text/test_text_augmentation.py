@@ -70,7 +70,7 @@ def test_augmentation_of_a_seed_is_always_the_same():
     assert (first == second).all()
 
 
-@pytest.mark.parametrize("kind", ["bag", "cnn"])
+@pytest.mark.parametrize("kind", [pytest.param("bag", marks=pytest.mark.long), "cnn"])
 def test_network_is_trained_on_changed_texts_and_asked_with_the_texts(preprocess, kind):
     augmentation = {"synonyms": {"film": ["plot"], "plot": ["film"]}, "replace": 0.9}
     texts = preprocess(

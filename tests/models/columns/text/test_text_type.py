@@ -294,21 +294,25 @@ def test_odd_texts_have_features_too(texts):
         assert values[7].any()
 
 
-def test_served_texts_are_those_of_training(texts, tmp_path):
+@pytest.fixture(scope="module")
+def exported(texts, tmp_path_factory):
+    yield from export(texts, tmp_path_factory.mktemp("texts") / "model", ROWS)
+
+
+def test_served_texts_are_those_of_training(exported):
     asked = [*ROWS[:20], *({"review": text, "stars": 1.5} for text in ODD)]
 
-    for exported in export(texts, tmp_path / "model", ROWS):
-        expected = exported.eager(asked)
-        inputs = {
-            "review": np.array([row["review"].encode() for row in asked], object),
-            "stars": np.array([row["stars"] for row in asked], np.float32),
-        }
-        found = exported.run("serving_default", **inputs)["probabilities"]
-        np.testing.assert_allclose(found, expected, atol=TOLERANCE)
-        examples = np.array(to_examples(asked), dtype=object)
-        np.testing.assert_allclose(
-            exported.run("serving_examples", examples=examples)["probabilities"], expected, atol=TOLERANCE
-        )
+    expected = exported.eager(asked)
+    inputs = {
+        "review": np.array([row["review"].encode() for row in asked], object),
+        "stars": np.array([row["stars"] for row in asked], np.float32),
+    }
+    found = exported.run("serving_default", **inputs)["probabilities"]
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE)
+    examples = np.array(to_examples(asked), dtype=object)
+    np.testing.assert_allclose(
+        exported.run("serving_examples", examples=examples)["probabilities"], expected, atol=TOLERANCE
+    )
 
 
 @pytest.mark.parametrize(
@@ -345,16 +349,17 @@ def test_contractions_of_the_user_are_an_asset_of_the_model(preprocess, tmp_path
     exporting.close()
 
 
-def test_invalid_utf8_in_a_request_has_the_answer_of_the_words_around_it(texts, tmp_path):
-    for exported in export(texts, tmp_path / "model", ROWS):
-        asked = np.array([b"great \xff\xfe fun", b"great fun", b"a bore"], object)
-        inputs = {"review": asked, "stars": np.full(3, 0.5, np.float32)}
-        spoiled, whole, other = exported.run("serving_default", **inputs)["probabilities"]
-        np.testing.assert_allclose(spoiled, whole, atol=TOLERANCE)
-        assert np.abs(whole - other).max() > 10 * TOLERANCE
+def test_invalid_utf8_in_a_request_has_the_answer_of_the_words_around_it(exported):
+    asked = np.array([b"great \xff\xfe fun", b"great fun", b"a bore"], object)
+    inputs = {"review": asked, "stars": np.full(3, 0.5, np.float32)}
+    spoiled, whole, other = exported.run("serving_default", **inputs)["probabilities"]
+    np.testing.assert_allclose(spoiled, whole, atol=TOLERANCE)
+    assert np.abs(whole - other).max() > 10 * TOLERANCE
 
 
-@pytest.mark.parametrize("kind", ["bag", "fasttext", "cnn", "transformer"])
+@pytest.mark.parametrize(
+    "kind", ["bag", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("fasttext", "cnn", "transformer"))]
+)
 def test_a_vocabulary_without_tokens_is_refused(preprocess, kind):
     rows = preprocess(ROWS, label="liked", text_encoder={"kind": kind, "min_count": 1_000})
 
@@ -362,7 +367,7 @@ def test_a_vocabulary_without_tokens_is_refused(preprocess, kind):
         build_model(rows.output, model=ModelConfig(members=1), features=rows.config, num_outputs=2)
 
 
-@pytest.mark.parametrize("model", ["trees", "auto"])
+@pytest.mark.parametrize("model", ["trees", pytest.param("auto", marks=pytest.mark.long)])
 def test_a_vocabulary_without_tokens_is_refused_by_trees_in_the_same_words(preprocess, tmp_path, model):
     rows = preprocess(ROWS, label="liked", text_encoder={"kind": "bag", "min_count": 1_000})
     work = work_of(rows, ModelConfig(kind=model), tmp_path)
