@@ -137,7 +137,7 @@ CASES = pytest.mark.parametrize(
     ("case", "classes", "evaluation", "has_baseline"),
     [
         pytest.param(classes_case(2), ("no", "yes"), CLASSIFICATION, True, marks=pytest.mark.long),
-        pytest.param(classes_case(2), ("no", "yes"), CLASSIFICATION, False, marks=pytest.mark.long),
+        (classes_case(2), ("no", "yes"), CLASSIFICATION, False),
         (classes_case(4), ("a", "b", "c", "d"), OF_MANY, True),
         (numbers_case(), (), REGRESSION, True),
     ],
