@@ -171,9 +171,23 @@ def root_cause(error: BaseException) -> str:
     Args:
         error: that was caught.
     """
-    while error.__cause__ is not None:
-        error = error.__cause__
+    error = _first_cause(error)
     lines = [line for line in str(error).splitlines() if line.strip()]
-    if any("Traceback (most recent call last)" in line for line in lines):
+    if has_traceback(error):
         return next((line for line in reversed(lines) if _RAISED.match(line)), lines[-1])
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def has_traceback(error: BaseException) -> bool:
+    """Return whether the message of the first cause is the traceback of a worker, which an engine passes on.
+
+    Args:
+        error: that was caught.
+    """
+    return "Traceback (most recent call last)" in str(_first_cause(error))
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
