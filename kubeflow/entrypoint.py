@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from kubetfx.errors import KubetfxError, has_traceback, root_cause
+from kubetfx.errors import KubetfxError, root_cause
 from kubetfx.kubeflow.executor_io import ExecutorInput, clear_outputs
 from kubetfx.kubeflow.task_spec import TaskSpec
 from kubetfx.kubeflow.termination import terminate
@@ -143,8 +143,7 @@ def _report(error: BaseException, title: str, *, exit_code: int, last_lines: Ite
         trace = "".join(traceback.format_exception(error))
         sys.stderr.write(trace)
         lines += trace.splitlines()
-        here = None if has_traceback(error) else explained(error, Path.cwd(), node=title)  # of a worker's machine
-        message = f"{title} failed: {here or root_cause(error)}"
+        message = f"{title} failed: {explained(error, Path.cwd(), node=title) or root_cause(error)}"
     sys.stderr.write(f"Error: {message}\n")
     with contextlib.suppress(OSError):
         if _TERMINATION_LOG.exists():

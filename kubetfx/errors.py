@@ -149,6 +149,10 @@ class EngineError(KubetfxError):
     """A Beam engine cannot be reached, or its workers cannot do the work."""
 
 
+class WorkerError(RuntimeError):
+    """A job on an engine elsewhere failed. Its message is of a worker, and so are the disk and the memory in it."""
+
+
 class KubeflowError(KubetfxError):
     """Kubeflow Pipelines cannot be reached, or refuses what it is asked."""
 
@@ -171,23 +175,9 @@ def root_cause(error: BaseException) -> str:
     Args:
         error: that was caught.
     """
-    error = _first_cause(error)
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if has_traceback(error):
-        return next((line for line in reversed(lines) if _RAISED.match(line)), lines[-1])
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
-
-
-def has_traceback(error: BaseException) -> bool:
-    """Return whether the message of the first cause is the traceback of a worker, which an engine passes on.
-
-    Args:
-        error: that was caught.
-    """
-    return "Traceback (most recent call last)" in str(_first_cause(error))
-
-
-def _first_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
-    return error
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if any("Traceback (most recent call last)" in line for line in lines):
+        return next((line for line in reversed(lines) if _RAISED.match(line)), lines[-1])
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 
 from kubetfx.cores import memory_bytes
-from kubetfx.errors import KubetfxError, MachineError
+from kubetfx.errors import KubetfxError, MachineError, WorkerError
 from kubetfx.storage import nearest_existing
 from kubetfx.workspace import METADATA
 
@@ -78,9 +78,12 @@ def explained(error: BaseException, *places: object, node: str = "") -> str | No
         node: id of the node that failed; empty: none did.
 
     Returns:
-        What is wrong, and what to do; None if the error is about something else.
+        What is wrong, and what to do; None if the error is about something else, or of another machine.
     """
-    kinds = {kind for cause in _causes(error) if (kind := _kind_of(cause)) is not None}
+    causes = list(_causes(error))
+    if any(isinstance(cause, WorkerError) for cause in causes):
+        return None
+    kinds = {kind for cause in causes if (kind := _kind_of(cause)) is not None}
     folders = [*dict.fromkeys(nearest_existing(place) for place in places if isinstance(place, Path))]
     folders.append(Path(tempfile.gettempdir()))
     if _Kind.NO_MEMORY in kinds:

@@ -19,7 +19,7 @@ from kubetfx.code_digest import code_digest
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.config.references import redacted
 from kubetfx.engine.session import Session
-from kubetfx.errors import KubetfxError, NodeFailedError, StorageError, UsageError, has_traceback, root_cause
+from kubetfx.errors import KubetfxError, NodeFailedError, StorageError, UsageError, root_cause
 from kubetfx.machine_errors import explained
 from kubetfx.pipeline import compiled_pipeline, final_status
 from kubetfx.pipeline.for_each import iterations
@@ -359,8 +359,7 @@ class LocalRunner(Runner):
             with contextlib.suppress(OSError), log_path.open("a") as log:  # the disk may be full
                 traceback.print_exc(file=log)
             end("failed")
-            is_ours = not (self._session.engine.is_remote and has_traceback(error))  # else it is of a worker's machine
-            reason = (is_ours and explained(error, *self._places, node=node_id)) or root_cause(error)
+            reason = explained(error, *self._places, node=node_id) or root_cause(error)
             raise NodeFailedError(node_id, redacted(reason), log_path=log_path) from error
         if not execution_id:
             end("skipped")

@@ -12,7 +12,7 @@ from absl import logging
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from kubetfx.engine.arguments import Engine, engine_of
-from kubetfx.errors import EngineError
+from kubetfx.errors import EngineError, WorkerError
 
 _LOOK_SECONDS = 5.0
 """Between two looks at whether those that do the work are still there."""
@@ -92,6 +92,8 @@ class Job(beam.Pipeline):
         if failures:
             logging.error("The job on %s failed:\n%s", self._engine, failures[0])
             watch.look(at_once=True)
+            if self._engine.is_remote and isinstance(failures[0], Exception):
+                raise WorkerError(str(failures[0])) from failures[0]
             raise failures[0]
         return True
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from kubetfx.errors import has_traceback, root_cause
-
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ("kubeflow", "pipeline", "components", "models", "serving", "kubetfx")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z_-]+")
@@ -70,14 +68,3 @@ def test_library_speaks_of_no_commands_and_flags():
 )
 def test_flag_in_a_sentence_is_found(source, expected):
     assert [flag for _, flag in flags(source)] == expected
-
-
-def test_traceback_of_a_worker_is_told_from_an_error_of_this_process():
-    full = "OSError: [Errno 28] No space left on device"
-    of_worker = RuntimeError(f"Traceback (most recent call last):\n  File 'worker.py', line 1\n{full}\n")
-    wrapped = ValueError("the node failed")
-    wrapped.__cause__ = of_worker
-
-    assert has_traceback(wrapped)
-    assert root_cause(wrapped) == full
-    assert not has_traceback(OSError(28, "No space left on device"))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from kubetfx import machine_errors
-from kubetfx.errors import MachineError, UsageError
+from kubetfx.errors import MachineError, UsageError, WorkerError, root_cause
 from kubetfx.machine_errors import explained, in_words
 
 FULL = "The disk is full. Received: {place}, "
@@ -76,3 +76,14 @@ def test_smallest_limit_of_memory_is_named(tmp_path: Path, monkeypatch: pytest.M
     )
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256 * 2**20, 256 * 2**20))
     assert "a limit of 256 MiB, what a process may address, `ulimit -v`." in machine_errors.memory_advice("Trainer")
+
+
+def test_full_disk_of_a_worker_is_not_told_as_one_of_this_machine(tmp_path: Path) -> None:
+    full = "OSError: [Errno 28] No space left on device"
+    failed = RuntimeError(f"Traceback (most recent call last):\n  File 'worker.py', line 1\n{full}\n")
+    of_worker, of_node = WorkerError(str(failed)), ValueError("the node failed")
+    of_worker.__cause__, of_node.__cause__ = failed, of_worker
+
+    assert explained(of_node, tmp_path) is None
+    assert root_cause(of_node) == full
+    assert str(explained(failed, tmp_path)).startswith("The disk is full")  # of a worker in this process
