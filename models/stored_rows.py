@@ -155,7 +155,7 @@ class StoredRows:
         while position < stop:  # the rows come again where an epoch has more than there are
             for number, begin in enumerate(range(0, len(blocks), per_window)):
                 chosen = blocks[begin : begin + per_window]
-                rows = int(np.minimum(BLOCK_ROWS, self.num_rows - chosen).sum())
+                rows = int(self._rows_of(chosen).sum())
                 first, last = max(start - position, 0), min(stop - position, rows)
                 if first < last:
                     order = None if seed is None else (seed, epoch, number)
@@ -167,14 +167,18 @@ class StoredRows:
         """Return a part of the rows of some blocks, in an order that is drawn with a seed."""
         if order is None:
             return {name: self._blocks_of(name, starts)[part] for name in self._kinds}, is_last
-        rows = int(np.minimum(BLOCK_ROWS, self.num_rows - starts).sum())
-        chosen = np.random.default_rng(order).permutation(rows)[part]
+        chosen = np.random.default_rng(order).permutation(int(self._rows_of(starts).sum()))[part]
         # In a third of the time that [chosen] takes.
         return {name: self._blocks_of(name, starts).take(chosen, axis=0) for name in self._kinds}, is_last
 
+    def _rows_of(self, starts: Array) -> Array:
+        """Return the number of rows of each block: the last one of all may have fewer."""
+        counts: Array = np.minimum(BLOCK_ROWS, self.num_rows - starts)
+        return counts
+
     def _blocks_of(self, name: str, starts: Array) -> Array:
         dtype, shape = self._kinds[name]
-        counts = np.minimum(BLOCK_ROWS, self.num_rows - starts)
+        counts = self._rows_of(starts)
         found = np.empty((int(counts.sum()), *shape), dtype)
         per_row = found[:1].nbytes
         file, bytes_of, position = self._files[name].fileno(), found.data.cast("B"), 0

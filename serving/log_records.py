@@ -4,6 +4,7 @@ A Predict request is put together from bytes: a message per tensor would take as
 """
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from kubetfx.serving import responses
 from kubetfx.serving.inference import Classification, Regression, Task
 from kubetfx.serving.saved_model import TAGS
 from kubetfx.serving.served_version import ServedVersion
-from kubetfx.serving.tensor_proto import field, to_bytes, varint
+from kubetfx.serving.tensor_proto import before_numbers, field, field_head, to_bytes, varint
 
 _PREDICT_LOG = prediction_log_pb2.PredictionLog.PREDICT_LOG_FIELD_NUMBER
 _REQUEST = prediction_log_pb2.PredictLog.REQUEST_FIELD_NUMBER
@@ -194,9 +195,10 @@ def _entry(number: int, name: str, array: Array) -> bytes:
 @functools.lru_cache(maxsize=4096)
 def _before_numbers(number: int, name: str, dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> bytes:
     """Return all of an entry but the numbers, which come last, and whose size follows from the shape."""
-    zeros = np.zeros(shape, dtype)
-    entry = field(number, _key(name) + field(_VALUE, to_bytes(zeros)))
-    return entry[: len(entry) - zeros.nbytes]
+    size = dtype.itemsize * math.prod(shape)
+    tensor = before_numbers(dtype, shape)
+    value = field_head(_VALUE, len(tensor) + size) + tensor
+    return field_head(number, len(_key(name)) + len(value) + size) + _key(name) + value
 
 
 @functools.lru_cache(maxsize=4096)

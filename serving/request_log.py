@@ -6,7 +6,6 @@ cannot write is counted and given up: no disk holds up an answer.
 
 import contextlib
 import functools
-import itertools
 import logging
 import os
 import random
@@ -41,8 +40,6 @@ _WRITE_SECONDS = 0.2
 """Time between two looks at the queue; what was written in between reaches the file."""
 _RETRY_SECONDS = 10.0
 """Time until a place that could not be written is tried again."""
-_AT_A_TIME = 8
-"""Records that are written, in about 0.2 ms, before the interpreter's lock is offered to the threads that answer."""
 _SMALL_BYTES = 4_096
 """Size of a request whose record is made at once: handing the interpreter's lock to the thread would cost more."""
 _ENTRY_BYTES = 512
@@ -196,9 +193,7 @@ class RequestLog:
                 _LOG.exception("the request log failed")
 
     def _write_queued(self) -> None:
-        for number in itertools.count(1):
-            if not self._queue:
-                return
+        while self._queue:
             entry = self._queue.popleft()
             self._taken_bytes += entry.num_bytes
             try:
@@ -210,7 +205,7 @@ class RequestLog:
             except Exception:  # a request that makes no record must not cost the others theirs
                 _LOG.exception("a request to %s could not be logged", entry.model)
                 self._metrics.count_logged(entry.model, Code.INTERNAL, 1)
-            if number % _AT_A_TIME == 0:
+            if entry.num_bytes > _SMALL_BYTES:
                 time.sleep(0)  # whoever answers requests goes first
 
     def _write(self, entry: _Entry) -> None:

@@ -107,7 +107,21 @@ def to_bytes(array: Array) -> bytes:
     if array.dtype == object:
         strings = [value if type(value) is bytes else bytes(value) for value in array.ravel().tolist()]
         return _head_of(array.dtype, array.shape) + b"".join([field(8, value) for value in strings])
-    return _head_of(array.dtype, array.shape) + field(4, array.tobytes())
+    return before_numbers(array.dtype, array.shape) + array.tobytes()
+
+
+@functools.lru_cache(maxsize=4096)
+def before_numbers(dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> bytes:
+    """Serialise all of a TensorProto but the numbers, which come last and have no other head.
+
+    Args:
+        dtype: of the numbers.
+        shape: of the tensor.
+
+    Returns:
+        What `to_bytes` begins with for every array of this type and shape.
+    """
+    return _head_of(dtype, shape) + field_head(4, dtype.itemsize * math.prod(shape))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -131,10 +145,22 @@ def field(number: int, content: bytes) -> bytes:
     Returns:
         The field's bytes.
     """
-    length = len(content)
+    return field_head(number, len(content)) + content
+
+
+def field_head(number: int, length: int) -> bytes:
+    """Serialise what a field of text, bytes or a message begins with.
+
+    Args:
+        number: The number of the field, up to 15.
+        length: The number of bytes of its content.
+
+    Returns:
+        Its tag and length.
+    """
     if length < 128:
-        return bytes((number << 3 | 2, length)) + content
-    return bytes((number << 3 | 2,)) + varint(length) + content
+        return bytes((number << 3 | 2, length))
+    return bytes((number << 3 | 2,)) + varint(length)
 
 
 def varint(value: int) -> bytes:
