@@ -28,7 +28,7 @@ from kubetfx.config.data_section import FeaturesConfig, Stated
 from kubetfx.config.metric_catalogue import Task
 from kubetfx.models import network
 from kubetfx.models.columns.column_type import MISSING_INTEGER
-from kubetfx.models.examples import row_groups
+from kubetfx.models.examples import files_in, row_groups
 from kubetfx.models.features import Features, read_features
 
 Rows = list[dict[str, Any]]
@@ -100,7 +100,13 @@ def preprocess(tmp_path_factory) -> Callable[..., Preprocessed]:
 
 def preprocessed(rows: Rows, schema: schema_pb2.Schema, config: FeaturesConfig, folder: Path) -> Preprocessed:
     """The table after Transform, whose files are in the folder."""
-    groups = [group for group, _ in row_groups(write_split(folder / "Split-train", rows))]
+    write_split(folder / "Split-train", rows)
+    return Preprocessed(read_features(schema), analyzed(schema, config, folder), config)
+
+
+def analyzed(schema: schema_pb2.Schema, config: FeaturesConfig, folder: Path) -> tft.TFTransformOutput:
+    """What Transform makes of the training split in the folder."""
+    groups = [group for group, _ in row_groups(files_in(str(folder / "Split-train")))]
     graph, temporary = folder / "transform_graph", folder / "temporary"
     temporary.mkdir()
     analysis.analyze(
@@ -110,7 +116,7 @@ def preprocessed(rows: Rows, schema: schema_pb2.Schema, config: FeaturesConfig, 
         output=graph,
         temporary=temporary,
     )
-    return Preprocessed(read_features(schema), tft.TFTransformOutput(str(graph)), config)
+    return tft.TFTransformOutput(str(graph))
 
 
 def preprocessing_fn(schema: schema_pb2.Schema, config: FeaturesConfig, folder: Path) -> PreprocessingFn:

@@ -9,12 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow_transform as tft
-from google.protobuf import text_format
 from PIL import Image
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from kubetfx.components.data import analysis, block_work
 from kubetfx.components.data.image_files import ImageFile
 from kubetfx.components.data.image_folder import Image as ImageEntry
 from kubetfx.components.data.image_folder import profile_of, rows_of
@@ -23,9 +21,9 @@ from kubetfx.components.schema_gen import complete_schema
 from kubetfx.config.data_section import FeaturesConfig
 from kubetfx.config.model_section import ModelConfig
 from kubetfx.config.training_section import TrainingConfig
-from kubetfx.models import network
-from kubetfx.models.examples import files_in, read_blocks, row_groups, to_examples
+from kubetfx.models.examples import files_in, read_blocks, to_examples
 from tests.components.pictures import encoded
+from tests.models.conftest import analyzed
 
 CLASSES = ("left", "right", "übrig")
 MAX_PIXELS = 10_000
@@ -92,21 +90,4 @@ def make_project(folder: Path) -> ImageProject:
     for column in profile.columns:
         schema.feature.add(name=column.name, type=types[column.type])
     complete_schema(schema, profile, label="label", task="classification", config=FeaturesConfig())
-    (folder / "schema.pbtxt").write_text(text_format.MessageToString(schema))
-    return ImageProject(folder, _transform(folder, schema))
-
-
-def _transform(folder: Path, schema: schema_pb2.Schema) -> tft.TFTransformOutput:
-    features = FeaturesConfig().model_dump(mode="json")
-    custom_config = {"schema_path": str(folder / "schema.pbtxt"), "features": features}
-    groups = [group for group, _ in row_groups(files_in(str(folder / "Split-train")))]
-    graph, temporary = folder / "transform_graph", folder / "temporary"
-    temporary.mkdir()
-    analysis.analyze(
-        lambda inputs: network.preprocessing_fn(inputs, custom_config),
-        schema,
-        run=lambda phase: block_work.run_here(phase, groups, threads=1),
-        output=graph,
-        temporary=temporary,
-    )
-    return tft.TFTransformOutput(str(graph))
+    return ImageProject(folder, analyzed(schema, FeaturesConfig(), folder))
