@@ -18,8 +18,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import tensorflow as tf
+from typing import BinaryIO
 
 from kubetfx.arrays import Array
 from kubetfx.errors import UsageError
@@ -31,6 +30,7 @@ from kubetfx.serving.model_config import ModelConfig, RequestLogging
 from kubetfx.serving.prometheus import Metrics
 from kubetfx.serving.served_version import ServedVersion
 from kubetfx.serving.status import Code
+from kubetfx.serving.tfrecords import framed
 from kubetfx.storage import Location, ObjectPath, check_writable
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ _RETRY_SECONDS = 10.0
 """Time until a place that could not be written is tried again."""
 _SMALL_BYTES = 4_096
 """Size of a request whose record is made at once: handing the interpreter's lock to the thread would cost more."""
+_BUFFERED_BYTES = 2**20
+"""Records of a file that are kept back, at most, until it is flushed: each write costs the interpreter's lock."""
 _ENTRY_BYTES = 512
 """Bytes that a queued request takes besides its cells."""
 
@@ -79,7 +81,8 @@ class _Entry:
     model: str
     prefix: Location
     num_bytes: int
-    make: Callable[[], bytes]
+    record: bytes | Callable[[], bytes]
+    """As its file holds it, or what makes it so."""
 
 
 @dataclass
@@ -89,7 +92,7 @@ class _File:
     path: Path
     target: Location
     """The path itself, or the object that it becomes."""
-    writer: tf.io.TFRecordWriter
+    data: BinaryIO
     opened: float
     num_bytes: int = 0
     unflushed: Counter[str] = field(default_factory=Counter)
@@ -113,6 +116,8 @@ class RequestLog:
         self._options = options
         self._metrics = metrics
         self._own: Mapping[str, RequestLogging] = {}
+        self._prefixes: dict[str, Location] = {}
+        """Where the files of models without a LoggingConfig of their own are put."""
         self._queue: deque[_Entry] = deque()
         self._offered_bytes = 0  # of the event loop alone, and
         self._taken_bytes = 0  # of the thread alone: so neither needs a lock
@@ -147,18 +152,15 @@ class RequestLog:
         Returns:
             What takes the request and its answer; None if it is not logged.
         """
-        own = self._own.get(version.model_name)
-        if own is not None:
-            rate, prefix = own.sampling_rate, own.prefix
-        elif self._options.folder is not None:
-            rate = self._options.sampling_rate
-            prefix = self._options.folder / (_UNSAFE.sub("_", version.model_name) or "_")
-        else:
+        name = version.model_name
+        own = self._own.get(name)
+        if own is None and self._options.folder is None:
             return None
+        rate = own.sampling_rate if own else self._options.sampling_rate
         if rate < 1 and random.random() >= rate:
             return None
         logged = Logged(version, signature_name, rate, int(time.time()))
-        return Sampled(logged, functools.partial(self._offer, version.model_name, prefix))
+        return Sampled(logged, functools.partial(self._offer, name, own.prefix if own else self._prefix(name)))
 
     def close(self) -> None:
         """Write what waits, and close the files; those of buckets are put there."""
@@ -167,16 +169,24 @@ class RequestLog:
             self._thread.join()
         self._uploads.close()
 
+    def _prefix(self, model: str) -> Location:
+        prefix = self._prefixes.get(model)
+        if prefix is None:
+            assert self._options.folder is not None
+            prefix = self._prefixes[model] = self._options.folder / (_UNSAFE.sub("_", model) or "_")
+        return prefix
+
     def _offer(self, model: str, prefix: Location, num_bytes: int, make: Callable[[], bytes]) -> None:
         num_bytes += _ENTRY_BYTES
         if self._offered_bytes - self._taken_bytes + num_bytes > self._options.max_queued_bytes:
             self._metrics.count_logged(model, Code.RESOURCE_EXHAUSTED, 1)
             return
-        self._offered_bytes += num_bytes
+        record: bytes | Callable[[], bytes] = functools.partial(_framed, make)
         if num_bytes <= _SMALL_BYTES:
             with contextlib.suppress(Exception):  # the thread meets it again, and counts it
-                make = functools.partial(bytes, make())
-        self._queue.append(_Entry(model, prefix, num_bytes, make))
+                record = _framed(make)
+        self._offered_bytes += num_bytes
+        self._queue.append(_Entry(model, prefix, num_bytes, record))
 
     # What follows belongs to the thread.
 
@@ -198,7 +208,7 @@ class RequestLog:
             self._taken_bytes += entry.num_bytes
             try:
                 self._write(entry)
-            except (OSError, tf.errors.OpError) as error:
+            except OSError as error:
                 self._give_up(entry.prefix, error)
                 self._metrics.count_logged(entry.model, Code.UNAVAILABLE, 1)
                 self._given_up[entry.prefix] += 1
@@ -213,11 +223,11 @@ class RequestLog:
             self._metrics.count_logged(entry.model, Code.UNAVAILABLE, 1)
             self._given_up[entry.prefix] += 1
             return
-        record = entry.make()
+        record = entry.record if isinstance(entry.record, bytes) else entry.record()
         file = self._files.get(entry.prefix)
         if file is None:
             file = self._files[entry.prefix] = self._open(entry.prefix)
-        file.writer.write(record)
+        file.data.write(record)
         file.unflushed[entry.model] += 1
         file.num_bytes += len(record)
         if file.num_bytes >= self._options.max_file_bytes:
@@ -235,15 +245,15 @@ class RequestLog:
         else:
             self._spool = self._spool or Path(tempfile.mkdtemp(prefix="kubetfx-requests-"))
             path = self._spool / name
-        return _File(path, target, tf.io.TFRecordWriter(str(path)), time.monotonic())
+        return _File(path, target, path.open("wb", _BUFFERED_BYTES), time.monotonic())
 
     def _flush(self, prefix: Location) -> None:
         file = self._files[prefix]
         if not file.unflushed:
             return
         try:
-            file.writer.flush()
-        except (OSError, tf.errors.OpError) as error:
+            file.data.flush()
+        except OSError as error:
             self._give_up(prefix, error)
             return
         self._count_written(prefix, file)
@@ -256,23 +266,22 @@ class RequestLog:
             missing = self._given_up.pop(prefix, 0)
             _LOG.warning("the request log is written again at %s; %d requests are not in it", prefix, missing)
 
-    def _give_up(self, prefix: Location, error: Exception) -> None:
+    def _give_up(self, prefix: Location, error: OSError) -> None:
         """Close a file that cannot be written. Its last record may be torn, so no other may follow it."""
         file = self._files.pop(prefix, None)
         if file is not None:
             for model, count in file.unflushed.items():
                 self._metrics.count_logged(model, Code.UNAVAILABLE, count)
                 self._given_up[prefix] += count
-            with contextlib.suppress(OSError, tf.errors.OpError):  # what could not be written is counted
-                file.writer.close()
+            with contextlib.suppress(OSError):  # what could not be written is counted
+                file.data.close()
             self._hand_over(file)
         if prefix not in self._failing:
-            reason = error.message if isinstance(error, tf.errors.OpError) else error
             _LOG.warning(
                 "the request log cannot be written at %s: %s. Requests are answered as before; those that are not "
                 "logged are counted in :tensorflow:serving:request_log_count. It is tried again every %g s.",
                 prefix,
-                reason,
+                error,
                 _RETRY_SECONDS,
             )
         self._failing[prefix] = time.monotonic() + _RETRY_SECONDS
@@ -286,8 +295,8 @@ class RequestLog:
     def _finish(self, prefix: Location) -> None:
         file = self._files[prefix]
         try:
-            file.writer.close()
-        except (OSError, tf.errors.OpError) as error:
+            file.data.close()
+        except OSError as error:
             self._give_up(prefix, error)
             return
         del self._files[prefix]
@@ -353,6 +362,10 @@ class Sampled:
         """
         make = functools.partial(log_records.multi_inference_record, self._logged, tasks, examples, results)
         self._offer(sum(map(len, examples)), make)
+
+
+def _framed(make: Callable[[], bytes]) -> bytes:
+    return framed(make())
 
 
 def _check(folder: Location | None) -> None:

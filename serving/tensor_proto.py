@@ -148,6 +148,7 @@ def field(number: int, content: bytes) -> bytes:
     return field_head(number, len(content)) + content
 
 
+@functools.lru_cache(maxsize=4096)
 def field_head(number: int, length: int) -> bytes:
     """Serialise what a field of text, bytes or a message begins with.
 

@@ -1,4 +1,4 @@
-"""TFRecord files, read in place: which records a file has, up to where it breaks off.
+"""TFRecord files: what a record is in them, and which records a file has, up to where it breaks off.
 
 A record is its length, the length's checksum, its bytes, and their checksum. A file that was cut loses its last record
 alone. Knows no TensorFlow, so that looking at a log costs no import.
@@ -102,6 +102,20 @@ class RecordFile:
         if len(starts) < max_records and first + available >= last and position < available:
             self.broken_at = first + position
         return Records(data, np.array(starts, np.int64), np.array(ends, np.int64), first, first + position)
+
+
+def framed(record: bytes) -> bytes:
+    """Return a record as a file holds it.
+
+    Args:
+        record: its bytes.
+
+    Returns:
+        The bytes between their length and checksums, as tensorflow/core/lib/io/record_writer.h describes.
+    """
+    length = _LENGTH.pack(len(record))
+    value, pack = google_crc32c.value, _TAIL.pack
+    return b"".join((length, pack(_masked(value(length))), record, pack(_masked(value(record)))))
 
 
 def sound(records: Records) -> tuple[Records, int]:
