@@ -210,7 +210,7 @@ def load_rows(
             array[rows] = found[name]
         if stored is not None:
             stored.append(_weighted(found, weights, rows))
-            sampled.append({name: array[-start % step :: step] for name, array in found.items()})
+            sampled.append(_every(step, found, first=-start % step))
         start = rows.stop
     if stored is not None:
         stored.flush()
@@ -249,7 +249,7 @@ def _load_part(
 
     some = np.unique(np.linspace(0, len(groups) - 1, SAMPLE_GROUPS).astype(int)).tolist()
     step = math.ceil(counts[some].sum() / SAMPLE_ROWS)
-    sample = _concatenated([{name: array[::step] for name, array in found.items()} for _, found in blocks_of(some)])
+    sample = _concatenated([_every(step, found) for _, found in blocks_of(some)])
     own = list(range(team.number, len(groups), team.size))
     example = _weighted(first, weights, slice(0, counts[0]))
     stored = StoredRows(scratch, int(counts[own].sum()), example)
@@ -269,6 +269,11 @@ def _load_part(
         digest.hexdigest(),
         team,
     )
+
+
+def _every(step: int, block: Arrays, *, first: int = 0) -> Arrays:
+    """Return every so many rows of a block: copies, since a view of a few rows would keep all of them in memory."""
+    return {name: array[first::step].copy() for name, array in block.items()}
 
 
 def _concatenated(parts: Sequence[Arrays]) -> Arrays:

@@ -1,5 +1,6 @@
 """Which rows of which batch are whose."""
 
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -96,6 +97,27 @@ class Kept(Preprocessing):
 def load(folder: Path, own: Team, **options: Any) -> TrainingRows:
     files = write_split(folder / "split", [{"number": index, LABEL: index % 2} for index in range(95)], group_rows=10)
     return load_rows(files, Kept(), cache_bytes=0, scratch=folder, team=own, **options)
+
+
+class Wide(Kept):
+    """A megabyte per block."""
+
+    def of_block(self, block: Any) -> dict[str, Any]:
+        labels = np.asarray(block.column(LABEL))[:, np.newaxis]
+        return {"number": np.zeros((len(labels), 2**18 // len(labels)), np.float32), LABEL: labels}
+
+
+def test_no_block_stays_in_memory_for_the_sake_of_its_rows_in_the_sample(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_rows, "SAMPLE_ROWS", 100)
+    files = write_split(tmp_path / "split", [{"number": 0, LABEL: 0}] * 3_200, group_rows=32)
+    tracemalloc.start()
+    try:
+        rows = load_rows(files, Wide(), cache_bytes=0, scratch=tmp_path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(rows.sample["number"]) == 100
+    assert most < 25 * 2**20  # of 100 MiB
 
 
 def validated(rows: TrainingRows) -> list[list[int]]:
