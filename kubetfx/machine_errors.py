@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 
+from kubetfx.byte_counts import readable
 from kubetfx.cores import memory_bytes
 from kubetfx.errors import KubetfxError, MachineError, WorkerError
 from kubetfx.storage import nearest_existing
@@ -149,7 +150,7 @@ def _full(folders: Sequence[Path]) -> str:
         problem, room = "The disk can have no more files", f"{status.f_files:,} files"
     else:
         problem = "The disk is full"
-        room = f"{_size(_free_bytes(folder))} free of {_size(status.f_blocks * status.f_frsize)}"
+        room = f"{readable(_free_bytes(folder))} free of {readable(status.f_blocks * status.f_frsize)}"
     return (
         f"{problem}. Received: {folder}, {room}. Make room there, for example by workspace.keep, which removes old "
         f"runs; or use another disk. {_GOES_ON}"
@@ -179,12 +180,4 @@ def _memory_limit() -> str:
         with contextlib.suppress(OSError, ValueError):  # no such cgroup, or no limit: `max`
             limits["the limit of the container"] = int(path.read_text(encoding="ascii"))
     words, num_bytes = min(limits.items(), key=lambda limit: limit[1])
-    return f"{_size(num_bytes)}, {words}"
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if num_bytes < 1024:
-            return f"{num_bytes:.0f} {unit}"
-        num_bytes /= 1024
-    return f"{num_bytes:.1f} GiB"
+    return f"{readable(num_bytes)}, {words}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubetfx.byte_counts import readable
 from kubetfx.components.data import beam_mode
 from kubetfx.config.pipeline import PipelineConfig
 from kubetfx.engine import arguments as engine_arguments
@@ -86,10 +87,10 @@ def _disk(workspace: Path) -> str:
     free = shutil.disk_usage(existing).free
     if free < _FREE_BYTES:
         raise UsageError(
-            f"The disk of the workspace is nearly full. Received: {free / 2**20:,.0f} MiB free at {existing}. Free "
+            f"The disk of the workspace is nearly full. Received: {readable(free)} free at {existing}. Free "
             "some, or set another workspace."
         )
-    return f"{free / 2**30:,.1f} GiB free"
+    return f"{readable(free)} free"
 
 
 def _options(config: PipelineConfig) -> str:

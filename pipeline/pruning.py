@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kubetfx import run_record
 from kubetfx.artifact_store import ArtifactStore, remove_here
+from kubetfx.byte_counts import readable
 from kubetfx.components.push import push_directory
 from kubetfx.components.push.labels import protected_versions
 from kubetfx.config.loading import ConfigSource, as_config
@@ -29,7 +30,7 @@ class Pruning:
 
     def __str__(self) -> str:
         """Return what was removed, as part of a sentence."""
-        return f"{len(self.runs)} of {len(self.runs) + len(self.kept_runs)} runs, {_size(self.num_bytes)}"
+        return f"{len(self.runs)} of {len(self.runs) + len(self.kept_runs)} runs, {readable(self.num_bytes)}"
 
 
 def prune(
@@ -161,11 +162,3 @@ def _mark_as_deleted(store: ArtifactStore, artifacts: Sequence[Path]) -> None:
 def _num_bytes(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.lstat().st_size for file in files if file.is_file() or file.is_symlink())
-
-
-def _size(num_bytes: int) -> str:
-    size, units = float(num_bytes), iter(("bytes", "kB", "MB", "GB"))
-    unit = next(units)
-    while size >= 1000 and unit != "GB":
-        size, unit = size / 1000, next(units)
-    return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kubetfx.artifacts import HISTORY, IMAGE_NOTES
+from kubetfx.byte_counts import readable
 
 
 def write(examples: Path, report: Mapping[str, Any]) -> None:
@@ -32,7 +33,7 @@ def read_notes(examples: Path, model_run: Path) -> list[str]:
         notes.append(
             f"Training saw {described['images_per_second']:,.0f} images per second and waited "
             f"{described['wait_share']:.1%} of the time for data; images were decoded {described['decoded']} "
-            f"({described['decoded_bytes'] / 2**20:,.1f} MiB)."
+            f"({readable(described['decoded_bytes'])})."
         )
     return notes
 

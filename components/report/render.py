@@ -14,6 +14,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from kubetfx.byte_counts import readable
 from kubetfx.components.evaluation.cross_validated import CrossValidated
 from kubetfx.components.evaluation.evaluation_result import format_metric
 from kubetfx.components.report import card, figures, formats, plots, tuning_figures
@@ -79,7 +80,7 @@ def _machine(facts: Facts, record: RunRecord | None) -> list[tuple[str, str]]:
         "Processor": hardware.get("processor"),
         "Accelerators": ", ".join(hardware.get("accelerators", [])),
         "Cores": machine.get("cores"),
-        "Memory": f"{memory / 2**30:.1f} GiB" if memory else None,
+        "Memory": readable(memory) if memory else None,
         "Python": machine.get("python"),
     }
     return [(name, str(value)) for name, value in entries.items() if value]

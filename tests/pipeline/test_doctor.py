@@ -40,7 +40,7 @@ def test_everything_that_is_wrong_here_is_said_before_an_engine_is_asked(
     found = kubetfx_here("doctor", config, "--set", "beam.options={direct_num_wokers: 3}")
 
     assert found.exit_code == 1
-    assert "Disk: The disk of the workspace is nearly full. Received: 1 MiB free at " in found.stderr
+    assert "Disk: The disk of the workspace is nearly full. Received: 1.0 MiB free at " in found.stderr
     assert "Options: beam: Beam has no such option. Did you mean 'direct_num_workers'?" in found.stderr
     assert "Engine" not in found.stderr
 
