@@ -25,7 +25,7 @@ from kubetfx.models.examples import read_ahead
 
 BLOCK_ROWS = 1_024
 """Neighbouring rows that stay together at the first level."""
-BUFFER_BYTES = 2**26
+BUFFER_BYTES = 2**25
 """Rows of this many bytes are shuffled at the second level; about three times as much is in memory."""
 _FREE_BYTES = 2**27
 """Free bytes of the disk, which are left for what else the training writes."""
