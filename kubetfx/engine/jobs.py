@@ -1,6 +1,7 @@
 """Jobs on an engine elsewhere: one that is given up is cancelled, and one whose engine is gone ends with words."""
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -23,6 +24,13 @@ _NO_END = 10 * 365 * 24 * 3_600
 """Seconds. Beam ends its stream of a job's states after `--job_server_timeout`, 300 s by default, and takes that for a
 failure of the job: with Prism every job that takes longer fails. Here the time to reach the engine is checked before a
 job, and a job takes as long as it takes."""
+
+_PANIC = re.compile(
+    r"panic in stage\.Execute bundle processing goroutine: (?P<why>.*?), stage: &\{ID:(?P<stage>\S+) .*", re.DOTALL
+)
+"""What Prism says where its own code for a stage fails (internal/stage.go): a dump follows."""
+_CLOSED = "send on closed channel"
+"""The reason where a worker has left, and the next bundle for it was being sent (internal/worker/worker.go, Stop)."""
 
 
 class Job(beam.Pipeline):
@@ -93,9 +101,27 @@ class Job(beam.Pipeline):
             logging.error("The job on %s failed:\n%s", self._engine, failures[0])
             watch.look(at_once=True)
             if self._engine.is_remote and isinstance(failures[0], Exception):
-                raise WorkerError(str(failures[0])) from failures[0]
+                raise WorkerError(without_dump(str(failures[0]))) from failures[0]
             raise failures[0]
         return True
+
+
+def without_dump(message: str) -> str:
+    """Return the message of a failed job as people can read it.
+
+    Args:
+        message: of the engine.
+
+    Returns:
+        The same; where Prism itself failed in a stage, the stage and the reason in place of its dump of memory.
+    """
+
+    def in_words(found: re.Match[str]) -> str:
+        if found["why"] == _CLOSED:
+            return f"the engine could not send {found['stage']} to its worker, which is gone ({_CLOSED})"
+        return f"the engine failed in {found['stage']}: {found['why']}"
+
+    return _PANIC.sub(in_words, message)
 
 
 class _Watch:
