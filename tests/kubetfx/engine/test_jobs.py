@@ -1,0 +1,29 @@
+"""What people read of a job that failed on an engine."""
+
+import pytest
+
+from kubetfx.engine.jobs import without_dump
+
+PANIC = (
+    "Pipeline job-005 failed in state FAILED: panic in stage.Execute bundle processing goroutine: {}, stage: "
+    '&{{ID:stage-002 transforms:[ref_13 ref_14] exe:<nil>}},stackTrace:\n"goroutine 12 [running]:\nmain.go:3'
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("bundle inst002 stage-002 failed: SDK worker disconnected: worker", None),
+        (
+            PANIC.format("send on closed channel"),
+            "the engine could not send stage-002 to its worker, which is gone (send on closed channel)",
+        ),
+        (
+            PANIC.format("unexpected number, want 1: {}"),
+            "the engine failed in stage-002: unexpected number, want 1: {}",
+        ),
+    ],
+)
+def test_prisms_dumps_are_left_out(message: str, words: str | None) -> None:
+    expected = message if words is None else f"Pipeline job-005 failed in state FAILED: {words}"
+    assert without_dump(message) == expected
