@@ -145,7 +145,7 @@ def cost_of(pairs: Pairs) -> float:
     Args:
         pairs: of loads.
     """
-    return statistics.median(1 - logged.rate / plain.rate for plain, logged in pairs)
+    return statistics.median(_costs(pairs))
 
 
 def error_of(pairs: Pairs) -> float:
@@ -154,8 +154,11 @@ def error_of(pairs: Pairs) -> float:
     Args:
         pairs: of loads.
     """
-    costs = [1 - logged.rate / plain.rate for plain, logged in pairs]
-    return statistics.stdev(costs) * math.sqrt(math.pi / 2 / len(costs))
+    return statistics.stdev(_costs(pairs)) * math.sqrt(math.pi / 2 / len(pairs))
+
+
+def _costs(pairs: Pairs) -> list[float]:
+    return [1 - logged.rate / plain.rate for plain, logged in pairs]
 
 
 def cpu_cost_of(pairs: Pairs) -> float:

@@ -101,20 +101,13 @@ class Job(beam.Pipeline):
             logging.error("The job on %s failed:\n%s", self._engine, failures[0])
             watch.look(at_once=True)
             if self._engine.is_remote and isinstance(failures[0], Exception):
-                raise WorkerError(without_dump(str(failures[0]))) from failures[0]
+                raise WorkerError(_without_dump(str(failures[0]))) from None  # what people read is the first cause
             raise failures[0]
         return True
 
 
-def without_dump(message: str) -> str:
-    """Return the message of a failed job as people can read it.
-
-    Args:
-        message: of the engine.
-
-    Returns:
-        The same; where Prism itself failed in a stage, the stage and the reason in place of its dump of memory.
-    """
+def _without_dump(message: str) -> str:
+    """Return the message; where Prism itself failed in a stage, the stage and the reason are in place of its dump."""
 
     def in_words(found: re.Match[str]) -> str:
         if found["why"] == _CLOSED:

@@ -1,8 +1,11 @@
 """What people read of a job that failed on an engine."""
 
+import socket
+
 import pytest
 
-from kubetfx.engine.jobs import without_dump
+from kubetfx.engine.jobs import Job
+from kubetfx.errors import WorkerError, root_cause
 
 PANIC = (
     "Pipeline job-005 failed in state FAILED: panic in stage.Execute bundle processing goroutine: {}, stage: "
@@ -24,6 +27,16 @@ PANIC = (
         ),
     ],
 )
-def test_prisms_dumps_are_left_out(message: str, words: str | None) -> None:
+def test_prisms_dumps_are_left_out_of_what_people_read(message: str, words: str | None) -> None:
+    class Failed:
+        def wait_until_finish(self) -> None:
+            raise RuntimeError(message)
+
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        address = f"127.0.0.1:{service.getsockname()[1]}"
+        pool = ["--environment_type=EXTERNAL", f"--environment_config={address}"]
+        job = Job(["--runner=PortableRunner", f"--job_endpoint={address}", *pool], patience=1)
+        with pytest.raises(WorkerError) as failed:
+            job.wait(Failed())
     expected = message if words is None else f"Pipeline job-005 failed in state FAILED: {words}"
-    assert without_dump(message) == expected
+    assert root_cause(failed.value) == f"WorkerError: {expected}"
